@@ -1,0 +1,148 @@
+//! The command line of every stage: where to listen and, from stage 7 on, which directory to serve.
+
+use std::ffi::OsString;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Arg, Command, value_parser};
+
+use crate::{Directory, Listener};
+
+/// What the user asked for on the command line.
+#[derive(Debug, Clone)]
+pub struct Args {
+    /// The TCP port to listen on, from `--port` or else `PORT`; 4221 if neither is given.
+    /// 0 means any free port.
+    pub port: u16,
+    /// The directory to serve, from `--directory`: an absolute path without symbolic links.
+    pub directory: Option<PathBuf>,
+}
+
+impl Args {
+    /// Binds 127.0.0.1 at [`Args::port`] and says so on stdout.
+    ///
+    /// # Errors
+    ///
+    /// When the port is taken or not allowed.
+    pub fn listen(&self) -> io::Result<Listener> {
+        Listener::bind(self.port)
+    }
+
+    /// The files of [`Args::directory`]; none without one.
+    pub fn files(&self) -> Directory {
+        Directory::new(self.directory.clone())
+    }
+}
+
+/// Runs a server that takes `--port`: reads the command line, then calls `serve`.
+///
+/// An error becomes one sentence on stderr and the exit code 1; a command line that is not
+/// understood becomes clap's explanation and the exit code 2.
+pub fn run(serve: impl FnOnce(&Args) -> io::Result<()>) -> ExitCode {
+    start(command(), serve)
+}
+
+/// Runs a server that takes `--directory` besides `--port`. Errors are treated as in [`run`].
+pub fn run_with_directory(serve: impl FnOnce(&Args) -> io::Result<()>) -> ExitCode {
+    let directory = Arg::new("directory")
+        .long("directory")
+        .value_name("DIR")
+        .value_parser(value_parser!(PathBuf))
+        .help("Serve the files of this directory under /files/");
+    start(command().arg(directory), serve)
+}
+
+fn command() -> Command {
+    let port = Arg::new("port")
+        .long("port")
+        .env("PORT")
+        .default_value("4221")
+        .value_parser(value_parser!(u16))
+        .help("Listen on this port of 127.0.0.1; 0 picks a free one");
+    Command::new(program_name())
+        .version(env!("CARGO_PKG_VERSION"))
+        .about("A stage of the course: an HTTP/1.1 server on 127.0.0.1")
+        .arg(port)
+}
+
+/// The name under which the program was started, such as `stage04`.
+fn program_name() -> String {
+    let started_as = std::env::args_os().next().unwrap_or_else(|| OsString::from("stage"));
+    Path::new(&started_as).file_stem().unwrap_or(&started_as).to_string_lossy().into_owned()
+}
+
+fn start(command: Command, serve: impl FnOnce(&Args) -> io::Result<()>) -> ExitCode {
+    let matches = command.get_matches();
+    let port = matches.get_one("port").copied().unwrap_or(4221);
+    let directory = matches.try_get_one::<PathBuf>("directory").ok().flatten();
+    let served = resolve(directory).and_then(|directory| {
+        let args = Args { port, directory };
+        serve(&args).map_err(|error| explain(&error, port))
+    });
+    match served {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(sentence) => {
+            eprintln!("error: {sentence}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn resolve(directory: Option<&PathBuf>) -> Result<Option<PathBuf>, String> {
+    let Some(directory) = directory else { return Ok(None) };
+    let shown = directory.display();
+    match directory.canonicalize() {
+        Ok(path) if path.is_dir() => Ok(Some(path)),
+        Ok(_) => Err(format!("--directory: {shown} is a file; name the directory that holds it")),
+        Err(error) => {
+            Err(format!("--directory: cannot use {shown} ({error}); name one that exists"))
+        }
+    }
+}
+
+fn explain(error: &io::Error, port: u16) -> String {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => format!(
+            "port {port} is in use; stop the program that has it (an earlier stage? press Ctrl-C \
+             there), or choose a free port with --port 0"
+        ),
+        io::ErrorKind::PermissionDenied => format!(
+            "port {port} is not allowed here; choose one above 1023, or a free one with --port 0"
+        ),
+        _ => error.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pretty_assertions::assert_eq;
+
+    #[test]
+    fn the_port_is_4221_unless_told() {
+        let matches =
+            command().mut_arg("port", |port| port.env(None::<&str>)).get_matches_from(["stage01"]);
+        assert_eq!(matches.get_one::<u16>("port"), Some(&4221));
+    }
+
+    #[test]
+    fn a_port_is_a_number_up_to_65535() {
+        assert!(command().try_get_matches_from(["stage01", "--port", "65536"]).is_err());
+        assert!(command().try_get_matches_from(["stage01", "--port", "http"]).is_err());
+    }
+
+    #[test]
+    fn errors_of_binding_name_the_port_and_a_remedy() {
+        let taken = io::Error::from(io::ErrorKind::AddrInUse);
+        let sentence = explain(&taken, 4221);
+        assert!(sentence.contains("4221") && sentence.contains("--port"), "{sentence}");
+    }
+
+    #[test]
+    fn a_directory_that_is_not_there_is_an_error() {
+        let missing = PathBuf::from("surely/not/here");
+        assert!(resolve(Some(&missing)).is_err_and(|sentence| sentence.contains("surely")));
+        assert_eq!(resolve(None), Ok(None));
+    }
+}

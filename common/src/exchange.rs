@@ -1,0 +1,21 @@
+//! One request, one response, one line in the log (stage 4's lasting form).
+
+use crate::Client;
+use crate::request::{Request, with_request};
+use crate::response::Response;
+
+/// Reads one request from `client` and answers it with what `route` makes of it.
+///
+/// A request that is not valid is refused without asking `route`. Each request becomes a line on
+/// stderr, and so does each failure.
+pub fn answer(client: &Client, route: impl FnOnce(&Request) -> Response) {
+    with_request(client, |request, client| {
+        let response = route(request);
+        client.log(format_args!("\"{}\" {}", request.line(), response.summary()));
+        if request.method() == "HEAD" {
+            response.write_head_to(client)
+        } else {
+            response.write_to(client)
+        }
+    });
+}

@@ -1,0 +1,53 @@
+//! What the stages share: the lasting form of what they write by hand.
+//!
+//! A stage writes its new idea in its own `main.rs`, in the fewest lines that show what happens
+//! on the wire. The stages after it take the idea from here: typed, bounded, strict and tested.
+//! In reading order:
+//!
+//! | module | from stage | what it is |
+//! |---|---|---|
+//! | `args` | 0 | the command line, which is not the lesson: `--port`, `--directory` |
+//! | `listener` | 1 | a socket that listens, clients that are timed and closed gently |
+//! | `buffer` | 2 | the bytes of a request, collected until its head is whole |
+//! | `refused` | 3 | why a request is not answered as it asks |
+//! | `head` | 3 | a head parsed from bytes |
+//! | `target` | 3 | which resource the request is for |
+//! | `request` | 3 | a request read from a client |
+//! | `response` | 4 | status, fields, body, and how they are written |
+//! | `exchange` | 4 | one request, one response, one line in the log |
+//! | `headers` | 5 | fields looked up in any case, lists in one or more lines |
+//! | `server` | 6 | a thread for each client |
+//! | `files` | 7 | a directory that cannot be left |
+//! | `body` | 8 | a body that ends where it should |
+//! | `coding` | 9 | what the client can decode, and gzip |
+
+#![warn(missing_docs)]
+
+mod args;
+mod body;
+mod buffer;
+mod coding;
+mod exchange;
+mod files;
+mod head;
+mod headers;
+mod listener;
+mod refused;
+mod request;
+mod response;
+mod server;
+mod target;
+
+pub use args::{Args, run, run_with_directory};
+pub use body::{Body, MAX_BODY};
+pub use buffer::{Buffer, MAX_HEAD, read_head};
+pub use coding::{accepts_gzip, gzip};
+pub use exchange::answer;
+pub use files::Directory;
+pub use head::{Head, MAX_FIELDS, MAX_TARGET, Version};
+pub use headers::Headers;
+pub use listener::{Client, LINGER, Listener, TIMEOUT};
+pub use refused::Refused;
+pub use request::{Request, with_request};
+pub use response::Response;
+pub use server::serve;

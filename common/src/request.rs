@@ -1,0 +1,118 @@
+//! A request, read from a client (stage 3's lasting form; its body is stage 8's).
+
+use std::fmt::Display;
+use std::io;
+
+use crate::body::Body;
+use crate::buffer::Buffer;
+use crate::head::Head;
+use crate::headers::Headers;
+use crate::refused::Refused;
+use crate::response::Response;
+use crate::{Client, target};
+
+/// A request whose head has arrived and is valid. Its body may still be on its way.
+#[derive(Debug)]
+pub struct Request<'a> {
+    head: Head<'a>,
+    path: String,
+    /// What was read together with the head: the beginning of the body.
+    rest: &'a [u8],
+    client: &'a Client,
+}
+
+impl<'a> Request<'a> {
+    /// Parses the request at the beginning of `bytes`; `None` if its head is not whole yet.
+    fn parse(bytes: &'a [u8], client: &'a Client) -> Result<Option<Request<'a>>, Refused> {
+        let Some((head, length)) = Head::parse(bytes)? else { return Ok(None) };
+        let path = target::path(head.target)?;
+        Ok(Some(Request { head, path, rest: &bytes[length..], client }))
+    }
+
+    /// The method, such as `GET`.
+    pub fn method(&self) -> &str {
+        self.head.method
+    }
+
+    /// The path of the target, decoded and without its query: `/echo/a%20b?c` is `/echo/a b`.
+    pub fn path(&self) -> &str {
+        &self.path
+    }
+
+    /// The request line, such as `GET / HTTP/1.1`: visible ASCII, as the client sent it.
+    pub fn line(&self) -> &str {
+        self.head.line
+    }
+
+    /// The field lines as they came, each ending with CRLF.
+    pub fn fields(&self) -> &'a [u8] {
+        self.head.headers.as_bytes()
+    }
+
+    /// All fields of the request.
+    pub fn headers(&self) -> Headers<'a> {
+        self.head.headers
+    }
+
+    /// The value of the first field called `name`, in any case, without the white space around it.
+    pub fn header(&self, name: &str) -> Option<&'a [u8]> {
+        self.head.headers.get(name)
+    }
+
+    /// The client that sent the request.
+    pub fn client(&self) -> &'a Client {
+        self.client
+    }
+
+    /// The bytes after the head that have already been read: the body begins with them.
+    pub fn rest(&self) -> &'a [u8] {
+        self.rest
+    }
+
+    /// The body, to be read to its end and no further. See [`Body`].
+    ///
+    /// # Errors
+    ///
+    /// When the head does not say clearly where the body ends, or it is larger than
+    /// [`MAX_BODY`](crate::MAX_BODY): 400, 411, 413 or 501.
+    pub fn body(&self) -> Result<Body<'a>, Refused> {
+        Body::new(&self.head, self.rest, self.client)
+    }
+}
+
+/// Reads one request from `client` and lets `answer` answer it.
+///
+/// A request that is not valid gets a response with the status of its refusal and never reaches
+/// `answer`. Whatever goes wrong becomes a line on stderr.
+pub fn with_request(client: &Client, answer: impl FnOnce(&Request, &Client) -> io::Result<()>) {
+    let mut buffer = Buffer::new();
+    let outcome = loop {
+        match Request::parse(buffer.bytes(), client) {
+            Ok(Some(request)) => break answer(&request, client),
+            Ok(None) => {} // it is not whole yet
+            Err(refused) => break refuse(refused, buffer.bytes(), client),
+        }
+        if let Err(error) = buffer.fill(client) {
+            break Err(error);
+        }
+    };
+    if let Err(error) = outcome {
+        client.log(error);
+    }
+}
+
+fn refuse(refused: Refused, received: &[u8], client: &Client) -> io::Result<()> {
+    let response = Response::refused(refused);
+    client.log(format_args!("\"{}\" {}", first_line(received), response.summary()));
+    response.write_to(client)
+}
+
+/// The beginning of what a client sent, made safe to print: it may be anything.
+fn first_line(received: &[u8]) -> impl Display {
+    let line = received.split(|byte| b"\r\n".contains(byte)).find(|line| !line.is_empty());
+    let line = line.unwrap_or_default();
+    line[..line.len().min(LOGGED)].escape_ascii()
+}
+
+/// The most bytes of a refused request's first line that go to the log.
+const LOGGED: usize = 80;

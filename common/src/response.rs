@@ -1,0 +1,199 @@
+//! A response, and how it is written (stage 4's lasting form).
+
+use std::fmt::Write as _;
+use std::fs::File;
+use std::io::{self, Read, Write};
+
+use crate::refused::Refused;
+
+/// How much of a file is in memory at a time while it is sent.
+const BLOCK: usize = 64 * 1024;
+
+/// A response: a status, fields and a body.
+///
+/// `Content-Length` and `Connection: close` are added when it is written.
+#[derive(Debug)]
+pub struct Response {
+    status: u16,
+    fields: Vec<(&'static str, String)>,
+    body: Content,
+    note: Option<String>,
+}
+
+/// What a response carries.
+#[derive(Debug)]
+enum Content {
+    Bytes(Vec<u8>),
+    /// The first so many bytes of a file.
+    File(File, u64),
+}
+
+impl Response {
+    /// An empty response with this status code.
+    pub fn new(status: u16) -> Response {
+        Response { status, fields: Vec::new(), body: Content::Bytes(Vec::new()), note: None }
+    }
+
+    /// 200, without a body.
+    pub fn ok() -> Response {
+        Response::new(200)
+    }
+
+    /// 201: a resource was created (RFC 9110, section 15.3.2).
+    pub fn created() -> Response {
+        Response::new(201)
+    }
+
+    /// 404: there is no such resource (RFC 9110, section 15.5.5).
+    pub fn not_found() -> Response {
+        Response::new(404)
+    }
+
+    /// 200, with a text or any bytes to be shown as text.
+    pub fn text(body: impl Into<Vec<u8>>) -> Response {
+        Response::ok().body("text/plain", Content::Bytes(body.into()))
+    }
+
+    /// 200, with the bytes of a file from its beginning to its present end.
+    ///
+    /// # Errors
+    ///
+    /// When the file's size cannot be found out.
+    pub fn file(file: File) -> io::Result<Response> {
+        let length = file.metadata()?.len();
+        Ok(Response::ok().body("application/octet-stream", Content::File(file, length)))
+    }
+
+    /// The status of a refusal, with its reason as the body.
+    pub fn refused(refused: Refused) -> Response {
+        let sentence = format!("{refused}\n").into_bytes();
+        let response = Response::new(refused.status).note(refused);
+        response.body("text/plain", Content::Bytes(sentence))
+    }
+
+    /// The status for an error met while the response was made: 404 when a file is not there,
+    /// 400 and 408 when a body ended or stopped too early, 500 for all that is not the client's
+    /// doing. The error itself is for the log, not for the client, unless it is a [`Refused`].
+    pub fn failed(error: io::Error) -> Response {
+        if let Some(&refused) = error.get_ref().and_then(|inner| inner.downcast_ref::<Refused>()) {
+            return Response::refused(refused);
+        }
+        let status = match error.kind() {
+            io::ErrorKind::NotFound => 404,
+            io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset => 400,
+            io::ErrorKind::TimedOut => 408,
+            _ => 500,
+        };
+        Response::new(status).note(error)
+    }
+
+    /// Adds a field. `Content-Length` and `Connection` are not for the caller to set.
+    #[must_use]
+    pub fn header(mut self, name: &'static str, value: impl Into<String>) -> Response {
+        self.fields.push((name, value.into()));
+        self
+    }
+
+    /// Replaces the body, and says of what kind it is.
+    fn body(mut self, content_type: &'static str, body: Content) -> Response {
+        self.body = body;
+        self.header("Content-Type", content_type)
+    }
+
+    fn note(mut self, note: impl ToString) -> Response {
+        self.note = Some(note.to_string());
+        self
+    }
+
+    /// What the log says about it: the status, and the reason if it is not a success.
+    pub(crate) fn summary(&self) -> String {
+        match &self.note {
+            Some(note) => format!("{} ({note})", self.status),
+            None => self.status.to_string(),
+        }
+    }
+
+    /// Writes the response: the head and a small body in one piece, a file block by block.
+    ///
+    /// # Errors
+    ///
+    /// When the client left or takes nothing, when a file turns out shorter than it was, and,
+    /// before anything is written, when a field value contains a control character.
+    pub fn write_to(self, mut client: impl Write) -> io::Result<()> {
+        let mut bytes = self.head()?;
+        match self.body {
+            Content::Bytes(body) => {
+                bytes.extend_from_slice(&body);
+                client.write_all(&bytes)
+            }
+            Content::File(file, length) => {
+                client.write_all(&bytes)?;
+                copy(file, length, client)
+            }
+        }
+    }
+
+    /// Writes the response to a HEAD request: what [`Response::write_to`] would write, without
+    /// the body (RFC 9110, section 9.3.2).
+    ///
+    /// # Errors
+    ///
+    /// As [`Response::write_to`].
+    pub fn write_head_to(self, mut client: impl Write) -> io::Result<()> {
+        client.write_all(&self.head()?)
+    }
+
+    /// `status-line`, then the fields, then the blank line (RFC 9112, section 4).
+    fn head(&self) -> io::Result<Vec<u8>> {
+        let mut head = format!("HTTP/1.1 {} {}\r\n", self.status, reason(self.status));
+        for (name, value) in &self.fields {
+            if value.contains(|character: char| character.is_ascii_control()) {
+                let sentence = format!("the value of {name} contains a control character");
+                return Err(io::Error::new(io::ErrorKind::InvalidInput, sentence));
+            }
+            let _ = write!(head, "{name}: {value}\r\n");
+        }
+        let length = match &self.body {
+            Content::Bytes(body) => body.len() as u64,
+            Content::File(_, length) => *length,
+        };
+        let _ = write!(head, "Content-Length: {length}\r\nConnection: close\r\n\r\n");
+        Ok(head.into_bytes())
+    }
+}
+
+/// Copies exactly `length` bytes.
+fn copy(file: File, length: u64, mut client: impl Write) -> io::Result<()> {
+    let mut file = file.take(length);
+    let mut block = vec![0; BLOCK];
+    let mut left = length;
+    while left > 0 {
+        let count = file.read(&mut block)?;
+        if count == 0 {
+            let sentence = format!("the file became shorter: {left} of {length} bytes not sent");
+            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, sentence));
+        }
+        client.write_all(&block[..count])?;
+        left -= count as u64;
+    }
+    Ok(())
+}
+
+/// The reason phrase that RFC 9110, section 15, recommends for a status code.
+fn reason(status: u16) -> &'static str {
+    match status {
+        200 => "OK",
+        201 => "Created",
+        400 => "Bad Request",
+        404 => "Not Found",
+        408 => "Request Timeout",
+        411 => "Length Required",
+        413 => "Content Too Large",
+        414 => "URI Too Long",
+        431 => "Request Header Fields Too Large",
+        500 => "Internal Server Error",
+        501 => "Not Implemented",
+        505 => "HTTP Version Not Supported",
+        _ => "", // a phrase may be empty
+    }
+}

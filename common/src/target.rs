@@ -1,0 +1,103 @@
+//! The request target: which resource a request is for (stage 3's lasting form).
+
+use crate::refused::{Refused, bad_request};
+
+/// The decoded path of a target, without its query: `/echo/a%20b?c=d` becomes `/echo/a b`.
+///
+/// Takes the two forms that name a resource (RFC 9112, section 3.2): the origin form, a path, and
+/// the absolute form, `http://host/path`. The asterisk form, `*`, is handed on as it is.
+///
+/// # Errors
+///
+/// When the target has none of these forms, when a `%` is not followed by two hexadecimal digits,
+/// and when the decoded path is not UTF-8.
+pub fn path(target: &str) -> Result<String, Refused> {
+    let without_query = target.split('?').next().unwrap_or_default();
+    if without_query.starts_with('/') || without_query == "*" {
+        return decode(without_query);
+    }
+    let (scheme, rest) = without_query.split_once("://").ok_or(NO_PATH)?;
+    if !scheme.eq_ignore_ascii_case("http") {
+        return Err(NO_PATH);
+    }
+    rest.find('/').map_or(Ok("/".to_owned()), |start| decode(&rest[start..]))
+}
+
+const NO_PATH: Refused = bad_request("the request target is neither a path nor an http:// URL");
+
+/// Replaces each percent-escape by the byte that it stands for (RFC 3986, section 2.1).
+fn decode(path: &str) -> Result<String, Refused> {
+    let mut decoded = Vec::with_capacity(path.len());
+    let mut parts = path.split('%');
+    decoded.extend_from_slice(parts.next().unwrap_or_default().as_bytes());
+    for part in parts {
+        let (byte, rest) = escape(part.as_bytes())
+            .ok_or(bad_request("a % in the path is not followed by two hexadecimal digits"))?;
+        decoded.push(byte);
+        decoded.extend_from_slice(rest);
+    }
+    String::from_utf8(decoded).map_err(|_| bad_request("the decoded path is not UTF-8"))
+}
+
+/// Splits what follows a `%` into the byte of its two hexadecimal digits, and the rest.
+fn escape(part: &[u8]) -> Option<(u8, &[u8])> {
+    let (&[high, low], rest) = part.split_first_chunk()?;
+    let digit = |byte: u8| char::from(byte).to_digit(16);
+    Some((u8::try_from(digit(high)? * 16 + digit(low)?).ok()?, rest))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pretty_assertions::assert_eq;
+    use proptest::prelude::*;
+
+    #[test]
+    fn the_query_takes_no_part() {
+        assert_eq!(path("/echo/a?b=c"), Ok("/echo/a".to_owned()));
+        assert_eq!(path("/?"), Ok("/".to_owned()));
+        assert_eq!(path("/?a=%zz"), Ok("/".to_owned()));
+    }
+
+    #[test]
+    fn escapes_are_decoded_once() {
+        assert_eq!(path("/echo/caf%C3%A9"), Ok("/echo/café".to_owned()));
+        assert_eq!(path("/%2e%2E%2f"), Ok("/../".to_owned()));
+        assert_eq!(path("/%252e"), Ok("/%2e".to_owned()));
+        assert_eq!(path("/%3F"), Ok("/?".to_owned()));
+    }
+
+    #[test]
+    fn bad_escapes_are_refused() {
+        for target in ["/%", "/%4", "/%zz", "/%4g", "/%+4", "/100%", "/%%41", "/%ff"] {
+            assert_eq!(path(target).map_err(|refused| refused.status), Err(400), "{target}");
+        }
+    }
+
+    #[test]
+    fn a_url_is_taken_by_its_path() {
+        assert_eq!(path("http://localhost:4221/echo/a?b"), Ok("/echo/a".to_owned()));
+        assert_eq!(path("HTTP://localhost"), Ok("/".to_owned()));
+        assert_eq!(path("http://localhost?a/b"), Ok("/".to_owned()));
+    }
+
+    #[test]
+    fn other_forms_are_refused() {
+        for target in ["echo", "ftp://localhost/", "localhost:4221", ""] {
+            assert_eq!(path(target), Err(NO_PATH), "{target}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_survives_being_escaped(text in ".*") {
+            let escaped: String = text.bytes().map(|byte| format!("%{byte:02x}")).collect();
+            prop_assert_eq!(path(&format!("/{escaped}")), Ok(format!("/{text}")));
+        }
+
+        #[test]
+        fn no_target_makes_it_panic(target in ".*") {
+            let _ = path(&target);
+        }
+    }
+}
