@@ -1,0 +1,38 @@
+//! Stage 5: read a header. Chapter: docs/05-headers.md
+
+use std::process::ExitCode;
+
+use common::{Request, Response};
+
+fn main() -> ExitCode {
+    common::run(|args| {
+        for client in args.listen()? {
+            common::answer(&client, route);
+        }
+        Ok(())
+    })
+}
+
+fn route(request: &Request) -> Response {
+    let parts: Vec<_> = request.path().splitn(3, '/').collect();
+    match parts[..] {
+        ["", ""] => Response::ok(),
+        ["", "echo", text] => Response::text(text),
+        ["", "user-agent"] => Response::text(header(request.fields(), "User-Agent")),
+        _ => Response::not_found(),
+    }
+}
+
+/// The value of the line `name: value`; empty if there is none. Names are written in any case,
+/// and white space around a value is not part of it.
+fn header(fields: &[u8], name: &str) -> Vec<u8> {
+    for line in fields.split(|&byte| byte == b'\n') {
+        let mut halves = line.splitn(2, |&byte| byte == b':');
+        if let (Some(found), Some(value)) = (halves.next(), halves.next()) {
+            if found.eq_ignore_ascii_case(name.as_bytes()) {
+                return value.trim_ascii().to_vec();
+            }
+        }
+    }
+    Vec::new()
+}

@@ -1,0 +1,28 @@
+//! Stage 6: serve everyone at once. Chapter: docs/06-concurrency.md
+
+use std::process::ExitCode;
+use std::thread;
+
+use common::{Request, Response};
+
+fn main() -> ExitCode {
+    common::run(|args| {
+        for client in args.listen()? {
+            let attend = move || common::answer(&client, route);
+            if let Err(error) = thread::Builder::new().spawn(attend) {
+                eprintln!("no thread for a client: {error}");
+            }
+        }
+        Ok(())
+    })
+}
+
+fn route(request: &Request) -> Response {
+    let parts: Vec<_> = request.path().splitn(3, '/').collect();
+    match parts[..] {
+        ["", ""] => Response::ok(),
+        ["", "echo", text] => Response::text(text),
+        ["", "user-agent"] => Response::text(request.header("User-Agent").unwrap_or_default()),
+        _ => Response::not_found(),
+    }
+}

@@ -1,0 +1,43 @@
+//! Stage 7: send files, and only the right ones. Chapter: docs/07-files-get.md
+
+use std::fs::File;
+use std::io::{self, ErrorKind};
+use std::path::{Component, Path};
+use std::process::ExitCode;
+
+use common::{Request, Response};
+
+fn main() -> ExitCode {
+    common::run_with_directory(|args| {
+        let directory = args.directory.clone();
+        common::serve(args.listen()?, move |client| {
+            common::answer(client, |request| route(request, directory.as_deref()));
+        })
+    })
+}
+
+fn route(request: &Request, directory: Option<&Path>) -> Response {
+    let parts: Vec<_> = request.path().splitn(3, '/').collect();
+    match parts[..] {
+        ["", ""] => Response::ok(),
+        ["", "echo", text] => Response::text(text),
+        ["", "user-agent"] => Response::text(request.header("User-Agent").unwrap_or_default()),
+        ["", "files", name] => {
+            open(directory, name).and_then(Response::file).unwrap_or_else(|_| Response::not_found())
+        }
+        _ => Response::not_found(),
+    }
+}
+
+/// Opens the file called `name`, if it is a file inside `directory`.
+fn open(directory: Option<&Path>, name: &str) -> io::Result<File> {
+    let directory = directory.ok_or(ErrorKind::NotFound)?;
+    let mut parts = Path::new(name).components();
+    let goes_down = parts.all(|part| matches!(part, Component::Normal(_))); // no `..`, no `/etc`
+    let path = directory.join(name).canonicalize()?; // where symbolic links really lead
+    if goes_down && path.starts_with(directory) && path.is_file() {
+        File::open(path)
+    } else {
+        Err(ErrorKind::NotFound.into())
+    }
+}
