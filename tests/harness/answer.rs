@@ -1,0 +1,366 @@
+//! An answer, read from a connection and taken apart: as strictly as RFC 9112 asks, no stricter.
+
+use std::time::{Duration, Instant};
+
+use crate::Failure;
+use crate::connection::{Connection, Ending};
+use crate::show;
+
+/// How long to look for bytes after the end of an answer on a connection that stays open.
+const SURPLUS: Duration = Duration::from_millis(50);
+
+/// A complete answer.
+#[derive(Debug, Clone)]
+pub struct Answer {
+    /// The status code.
+    pub status: u16,
+    /// The fields in their order.
+    pub headers: Vec<(String, String)>,
+    /// The body, without its framing.
+    pub body: Vec<u8>,
+    /// The bytes as they came.
+    pub raw: Vec<u8>,
+}
+
+impl Answer {
+    /// The value of the first field called `name`, in any case.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        find(&self.headers, name)
+    }
+}
+
+fn find<'h>(headers: &'h [(String, String)], name: &str) -> Option<&'h str> {
+    headers.iter().find(|(found, _)| found.eq_ignore_ascii_case(name)).map(|(_, value)| &**value)
+}
+
+/// A status and fields, and where in the bytes they end.
+struct Head {
+    status: u16,
+    headers: Vec<(String, String)>,
+    end: usize,
+}
+
+/// Reads one answer. Returns it with the number of bytes it took.
+pub(crate) fn read(connection: &mut Connection, method: &str) -> Result<(Answer, usize), Failure> {
+    let begin = Instant::now();
+    let mut start = 0;
+    let head = loop {
+        let head = read_head(connection, start, begin)?;
+        start = head.end;
+        match head.status {
+            100..=199 => {} // an interim answer, such as 100 Continue
+            _ => break head,
+        }
+    };
+    let (body, end) = read_body(connection, &head, method, begin)?;
+    let raw = connection.unread()[..end].to_vec();
+    Ok((Answer { status: head.status, headers: head.headers, body, raw }, end))
+}
+
+/// Reads one head, whatever its status. Returns the status and the number of bytes it took.
+pub(crate) fn read_interim(connection: &mut Connection) -> Result<(u16, usize), Failure> {
+    let head = read_head(connection, 0, Instant::now())?;
+    Ok((head.status, head.end))
+}
+
+fn read_head(connection: &mut Connection, start: usize, begin: Instant) -> Result<Head, Failure> {
+    loop {
+        let bytes = &connection.unread()[start..];
+        if let Some(length) = find_bytes(bytes, b"\r\n\r\n") {
+            let head = parse_head(&bytes[..length], start + length + 4);
+            return head.map_err(|failure| with_bytes(failure, connection));
+        }
+        if let Err(ending) = connection.receive_more(begin) {
+            return Err(with_bytes(no_head(&connection.unread()[start..], &ending), connection));
+        }
+    }
+}
+
+fn with_bytes(failure: Failure, connection: &Connection) -> Failure {
+    failure.bytes(connection.sent(), connection.unread())
+}
+
+fn find_bytes(bytes: &[u8], wanted: &[u8]) -> Option<usize> {
+    bytes.windows(wanted.len()).position(|window| window == wanted)
+}
+
+/// What is wrong with an answer that ends, or stops, before its blank line.
+fn no_head(received: &[u8], ending: &Ending) -> Failure {
+    match ending {
+        Ending::Failed(error) => Failure::new(format!(
+            "your server broke the connection ({error})"
+        ))
+        .why(
+            "A connection that is closed while bytes from the client are still unread is reset, \
+             and the client loses the answer. Read the whole request, then answer, then close.",
+        ),
+        Ending::Closed if received.is_empty() => {
+            Failure::new("your server closed the connection without an answer")
+                .why("Every request gets an answer, be it only \"HTTP/1.1 404 Not Found\".")
+        }
+        Ending::Silent if received.is_empty() => Failure::silence().why(
+            "Does the server wait for more bytes than the request has? The client keeps its side \
+             of the connection open while it waits for the answer, so reading to the end (as \
+             read_to_end and read_to_string do) never ends. A request without a body ends with \
+             its blank line. Or is the answer still in a buffer that must be flushed?",
+        ),
+        _ if !received.starts_with(b"HTTP/") => status_line_failure(received, 0, "HTTP/1.1"),
+        _ if has_bare_newline(received) => bare_newline(),
+        _ => Failure::new("the head of the answer has no end").why(
+            "After the last header comes a blank line: \"\\r\\n\" once for the end of the header's \
+             line, and once more for the blank one.",
+        ),
+    }
+}
+
+fn has_bare_newline(bytes: &[u8]) -> bool {
+    bytes.starts_with(b"\n") || bytes.windows(2).any(|two| two[1] == b'\n' && two[0] != b'\r')
+}
+
+fn bare_newline() -> Failure {
+    Failure::new("a line of the answer ends with \\n alone").why(
+        "In HTTP every line of the head ends with two bytes, \\r and \\n (RFC 9112, section 2.1).",
+    )
+}
+
+/// Parses what stands before the blank line.
+fn parse_head(bytes: &[u8], end: usize) -> Result<Head, Failure> {
+    if has_bare_newline(bytes) {
+        return Err(bare_newline());
+    }
+    let mut lines = bytes.split(|&byte| byte == b'\n').map(|line| line.trim_ascii_end());
+    let status = parse_status_line(lines.next().unwrap_or_default())?;
+    let headers = lines.map(parse_field).collect::<Result<_, _>>()?;
+    Ok(Head { status, headers, end })
+}
+
+/// `status-line = HTTP-version SP status-code SP [ reason-phrase ]` (RFC 9112, section 4)
+fn parse_status_line(line: &[u8]) -> Result<u16, Failure> {
+    let expect = |at: usize, what: &str, holds: bool| {
+        if holds { Ok(()) } else { Err(status_line_failure(line, at, what)) }
+    };
+    let is_digit = |at: usize| line.get(at).is_some_and(u8::is_ascii_digit);
+    expect(0, "HTTP/1.1", line.starts_with(b"HTTP/1.1") || line.starts_with(b"HTTP/1.0"))?;
+    expect(8, "one space", line.get(8) == Some(&b' '))?;
+    for at in 9..12 {
+        expect(at, "a status code of three digits", is_digit(at))?;
+    }
+    // The space stands there even if no phrase follows; many leave it out then, and none minds.
+    expect(12, "a space after the status code", matches!(line.get(12), Some(b' ') | None))?;
+    let digits = line[9..12].iter().map(|digit| u16::from(digit - b'0'));
+    Ok(digits.fold(0, |code, digit| code * 10 + digit))
+}
+
+/// Points at the byte of a status line where something else was expected.
+fn status_line_failure(received: &[u8], at: usize, expected: &str) -> Failure {
+    let line = received.split(|&byte| byte == b'\n').next().unwrap_or_default();
+    let shown = show::message(&line[..line.len().min(60)]);
+    let before = show::message(&line[..at.min(line.len())]).chars().count();
+    let before = if at == 0 { 0 } else { before };
+    Failure::new(format!("the answer does not begin with a status line: {expected} is expected"))
+        .look(format!("{shown}\n{:before$}^ here", ""))
+        .why("An answer begins with the version, a code and a phrase, such as HTTP/1.1 200 OK.")
+}
+
+/// `field-line = field-name ":" OWS field-value OWS` (RFC 9112, section 5)
+fn parse_field(line: &[u8]) -> Result<(String, String), Failure> {
+    let shown = show::quoted(line);
+    let Some(colon) = line.iter().position(|&byte| byte == b':') else {
+        return Err(Failure::new(format!("a header of the answer has no colon: {shown}"))
+            .why("A header is a line \"Name: value\". The body begins after the blank line."));
+    };
+    let (name, value) = (&line[..colon], &line[colon + 1..]);
+    let is_tchar = |byte: &u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte);
+    if name.is_empty() || !name.iter().all(is_tchar) {
+        return Err(Failure::new(format!("a header of the answer has no valid name: {shown}"))
+            .why("A name has letters, digits and hyphens, and the colon follows it at once."));
+    }
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes.trim_ascii()).into_owned();
+    Ok((text(name), text(value)))
+}
+
+/// How an answer's body ends (RFC 9112, section 6.3).
+enum Framing {
+    None,
+    Length(usize),
+    Chunked,
+    Close,
+}
+
+fn framing(head: &Head, method: &str) -> Result<Framing, Failure> {
+    let lengths: Vec<_> = head
+        .headers
+        .iter()
+        .filter(|(name, _)| name.eq_ignore_ascii_case("Content-Length"))
+        .map(|(_, value)| value.as_str())
+        .collect();
+    let coding = find(&head.headers, "Transfer-Encoding").unwrap_or_default();
+    if method == "HEAD" || matches!(head.status, 204 | 304) {
+        return Ok(Framing::None);
+    }
+    match lengths[..] {
+        _ if coding.to_ascii_lowercase().ends_with("chunked") && lengths.is_empty() => {
+            Ok(Framing::Chunked)
+        }
+        _ if !coding.is_empty() && !lengths.is_empty() => {
+            Err(Failure::new("the answer has both Content-Length and Transfer-Encoding")
+                .why("Each of them says where the body ends, and they could disagree."))
+        }
+        [] => Ok(Framing::Close),
+        [length] if length.bytes().all(|byte| byte.is_ascii_digit()) => {
+            let length = length.parse().ok();
+            length.map(Framing::Length).ok_or(Failure::new("Content-Length is not a number"))
+        }
+        [length] => Err(Failure::new(format!("Content-Length is not a number: \"{length}\""))),
+        _ => Err(Failure::new("the answer has more than one Content-Length")),
+    }
+}
+
+fn read_body(
+    connection: &mut Connection,
+    head: &Head,
+    method: &str,
+    begin: Instant,
+) -> Result<(Vec<u8>, usize), Failure> {
+    let result = match framing(head, method).map_err(|failure| with_bytes(failure, connection))? {
+        Framing::None => Ok((Vec::new(), head.end)),
+        Framing::Length(length) => read_length(connection, head.end, length, begin),
+        Framing::Chunked => read_chunks(connection, head.end, begin),
+        Framing::Close => read_to_close(connection, head.end, begin),
+    };
+    result.map_err(|failure| with_bytes(failure, connection))
+}
+
+fn read_length(
+    connection: &mut Connection,
+    start: usize,
+    length: usize,
+    begin: Instant,
+) -> Result<(Vec<u8>, usize), Failure> {
+    let end = start + length;
+    while connection.unread().len() < end {
+        if let Err(ending) = connection.receive_more(begin) {
+            let found = connection.unread().len() - start;
+            let stays_open = if let Ending::Silent = ending { ", and no more come" } else { "" };
+            let problem =
+                format!("Content-Length is {length}, but the body has {found} bytes{stays_open}");
+            return Err(Failure::new(problem).why("The client waits for bytes that never come."));
+        }
+    }
+    while connection.unread().len() == end && connection.receive(SURPLUS).is_ok() {}
+    if connection.unread().len() > end {
+        return Err(surplus(connection, start, length, begin));
+    }
+    Ok((connection.unread()[start..end].to_vec(), end))
+}
+
+/// The body goes on after its announced end. (The checks never send two requests at once.)
+fn surplus(connection: &mut Connection, start: usize, length: usize, begin: Instant) -> Failure {
+    while begin.elapsed() < super::PATIENCE && connection.receive(SURPLUS).is_ok() {}
+    let body = &connection.unread()[start..];
+    let found = body.len();
+    let failure =
+        Failure::new(format!("Content-Length is {length}, but the body has {found} bytes"));
+    let text = String::from_utf8_lossy(body);
+    match text.chars().find(|character| character.len_utf8() > 1) {
+        Some(character) if text.chars().count() == length => {
+            let bytes: Vec<_> =
+                character.to_string().bytes().map(|byte| format!("{byte:02x}")).collect();
+            failure.why(format!(
+                "Content-Length counts bytes. \"{character}\" is one character but {} bytes ({}): \
+                 the client stops reading too early.",
+                bytes.len(),
+                bytes.join(" ")
+            ))
+        }
+        _ => failure.why(
+            "The client stops reading after Content-Length bytes. On a connection that stays open \
+             it takes the rest for the beginning of the next answer.",
+        ),
+    }
+}
+
+fn read_to_close(
+    connection: &mut Connection,
+    start: usize,
+    begin: Instant,
+) -> Result<(Vec<u8>, usize), Failure> {
+    loop {
+        match connection.receive_more(begin) {
+            Ok(()) => {}
+            Err(Ending::Closed) => {
+                let bytes = connection.unread();
+                return Ok((bytes[start..].to_vec(), bytes.len()));
+            }
+            Err(Ending::Failed(error)) => {
+                return Err(no_head(&[], &Ending::Failed(error)));
+            }
+            Err(Ending::Silent) => {
+                return Err(Failure::new("the answer does not end").why(
+                    "It has no Content-Length, so it ends when the connection is closed, and your \
+                     server does not close it. The client waits.",
+                ));
+            }
+        }
+    }
+}
+
+/// `chunked-body = *chunk last-chunk trailer-section CRLF` (RFC 9112, section 7.1)
+fn read_chunks(
+    connection: &mut Connection,
+    start: usize,
+    begin: Instant,
+) -> Result<(Vec<u8>, usize), Failure> {
+    let mut body = Vec::new();
+    let mut at = start;
+    loop {
+        let (line, next) = read_line(connection, at, begin)?;
+        let size = line.split(';').next().unwrap_or_default().trim();
+        let size = usize::from_str_radix(size, 16)
+            .map_err(|_| Failure::new(format!("a chunk has no valid size: \"{line}\"")))?;
+        if size == 0 {
+            at = next;
+            break;
+        }
+        while connection.unread().len() < next + size + 2 {
+            wait_for_chunk(connection, begin)?;
+        }
+        body.extend_from_slice(&connection.unread()[next..next + size]);
+        if &connection.unread()[next + size..next + size + 2] != b"\r\n" {
+            return Err(Failure::new(format!("a chunk of {size} bytes does not end there"))
+                .why("After the bytes of a chunk comes \\r\\n. Is the size in hexadecimal?"));
+        }
+        at = next + size + 2;
+    }
+    loop {
+        let (line, next) = read_line(connection, at, begin)?;
+        at = next;
+        if line.is_empty() {
+            return Ok((body, at));
+        }
+    }
+}
+
+fn read_line(
+    connection: &mut Connection,
+    start: usize,
+    begin: Instant,
+) -> Result<(String, usize), Failure> {
+    loop {
+        let bytes = &connection.unread()[start..];
+        if let Some(length) = find_bytes(bytes, b"\r\n") {
+            return Ok((
+                String::from_utf8_lossy(&bytes[..length]).into_owned(),
+                start + length + 2,
+            ));
+        }
+        wait_for_chunk(connection, begin)?;
+    }
+}
+
+fn wait_for_chunk(connection: &mut Connection, begin: Instant) -> Result<(), Failure> {
+    connection.receive_more(begin).map_err(|_| {
+        Failure::new("the chunked body does not end")
+            .why("The last chunk has the size 0: \"0\\r\\n\\r\\n\".")
+    })
+}

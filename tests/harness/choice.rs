@@ -1,0 +1,93 @@
+//! Which program is checked.
+
+use std::env;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+use crate::Failure;
+
+/// The repository: where `SERVER` is run, and where `stages/mine` is looked for.
+pub(crate) fn repository() -> &'static Path {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    here.parent().unwrap_or(here)
+}
+
+/// A program to check, the same for all checks of one run.
+enum Choice {
+    /// The command line in `SERVER`, in the words of the user's shell.
+    Command(String),
+    /// A binary of this workspace.
+    Binary(PathBuf),
+    /// A binary of this workspace that cannot be built.
+    Broken(&'static str),
+}
+
+/// Whether the program is run through a shell, which may start others.
+pub(crate) fn is_command() -> bool {
+    env::var_os("SERVER").is_some()
+}
+
+/// The command that starts the server under test for `stage`, without arguments.
+///
+/// # Errors
+///
+/// When it has to be built first, and cannot.
+pub(crate) fn command(stage: &'static str) -> Result<Command, Failure> {
+    static CHOICE: OnceLock<Choice> = OnceLock::new();
+    match CHOICE.get_or_init(|| choose(stage)) {
+        Choice::Command(line) => Ok(shell(line)),
+        Choice::Binary(path) => Ok(Command::new(path)),
+        Choice::Broken(name) => Err(Failure::new(format!("{name} does not compile"))
+            .why("The compiler's messages stand further up, before the first result.")),
+    }
+}
+
+/// Chooses, and says what was chosen on a line of its own, which the test runner lets through.
+fn choose(stage: &'static str) -> Choice {
+    let (chosen, shown) = if let Ok(line) = env::var("SERVER") {
+        (Choice::Command(line.clone()), format!("SERVER, which is: {line}"))
+    } else if repository().join("stages/mine").is_dir() {
+        (build("mine"), "stages/mine".to_owned())
+    } else {
+        (build(stage), format!("this repository's {stage}"))
+    };
+    let _ = std::io::stderr().write_all(format!("{stage}: checking {shown}\n").as_bytes());
+    chosen
+}
+
+/// Builds a binary of this workspace, in the profile that this test was built in.
+fn build(name: &'static str) -> Choice {
+    let cargo = env::var_os("CARGO").unwrap_or("cargo".into());
+    let mut command = Command::new(cargo);
+    command.args(["build", "--quiet", "--bin", name]).current_dir(repository());
+    let Some(profile) = profile_directory() else { return Choice::Broken(name) };
+    if profile.ends_with("release") {
+        command.arg("--release");
+    }
+    match command.status() {
+        Ok(status) if status.success() => {
+            Choice::Binary(profile.join(format!("{name}{}", env::consts::EXE_SUFFIX)))
+        }
+        _ => Choice::Broken(name),
+    }
+}
+
+/// `target/debug` or the like: this test is in its subdirectory `deps`.
+fn profile_directory() -> Option<PathBuf> {
+    Some(env::current_exe().ok()?.parent()?.parent()?.to_owned())
+}
+
+/// A command line as the user would type it. Arguments added to it go to the program.
+fn shell(line: &str) -> Command {
+    if cfg!(windows) {
+        let mut command = Command::new("cmd");
+        command.args(["/C", line]);
+        command
+    } else {
+        let mut command = Command::new("sh");
+        command.arg("-c").arg(format!("{line} \"$@\"")).arg("sh");
+        command
+    }
+}

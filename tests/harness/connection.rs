@@ -1,0 +1,186 @@
+//! A connection to the server under test: bytes to it, in one piece or in many.
+
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::time::{Duration, Instant};
+
+use crate::answer::{self, Answer};
+use crate::{Failure, PATIENCE};
+
+/// How long a server gets to answer too early, after each part of a request.
+const TEMPTATION: Duration = Duration::from_millis(1);
+
+/// How long an answer may take in all, however many pieces it comes in.
+const WHOLE_ANSWER: Duration = Duration::from_secs(60);
+
+/// An open connection to the server. Dropping it closes it.
+#[derive(Debug)]
+pub struct Connection {
+    stream: TcpStream,
+    sent: Vec<u8>,
+    received: Vec<u8>,
+    /// Where in `received` the answer that is waited for begins.
+    start: usize,
+}
+
+/// Why no more bytes come.
+#[derive(Debug)]
+pub(crate) enum Ending {
+    /// The server closed the connection.
+    Closed,
+    /// The connection failed: it was reset, as a rule.
+    Failed(io::Error),
+    /// The server said nothing for [`PATIENCE`].
+    Silent,
+}
+
+impl Connection {
+    pub(crate) fn new(stream: TcpStream) -> Result<Connection, Failure> {
+        let prepared = stream
+            .set_nodelay(true)
+            .and_then(|()| stream.set_write_timeout(Some(PATIENCE)))
+            .map(|()| Connection { stream, sent: Vec::new(), received: Vec::new(), start: 0 });
+        prepared.map_err(|error| Failure::new(format!("the connection failed at once: {error}")))
+    }
+
+    /// Sends bytes. It is no error if the server has closed the connection meanwhile: it may
+    /// have answered before.
+    ///
+    /// # Errors
+    ///
+    /// When the server reads nothing for 5 seconds.
+    pub fn send(&mut self, bytes: &[u8]) -> Result<(), Failure> {
+        self.sent.extend_from_slice(bytes);
+        match self.stream.write_all(bytes) {
+            Err(error) if is_timeout(&error) => {
+                Err(self.failure("your server has stopped reading in the middle of the request"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Sends each part on its own, and fails if the server answers before the last one.
+    ///
+    /// # Errors
+    ///
+    /// As [`Connection::send`], and when an answer, or the end of the connection, comes too early.
+    pub fn send_in_parts<'p>(
+        &mut self,
+        parts: impl IntoIterator<Item = &'p [u8]>,
+    ) -> Result<(), Failure> {
+        for (index, part) in parts.into_iter().enumerate() {
+            if index > 0 {
+                self.expect_silence(TEMPTATION)?;
+            }
+            self.send(part)?;
+        }
+        Ok(())
+    }
+
+    /// Fails if the server says anything, or hangs up, within `time`.
+    ///
+    /// # Errors
+    ///
+    /// When it does.
+    pub fn expect_silence(&mut self, time: Duration) -> Result<(), Failure> {
+        match self.receive(time) {
+            Err(Ending::Silent) => Ok(()),
+            Ok(()) => Err(self.failure("your server answers before the request is complete").why(
+                "A request ends with its blank line, or with the last byte of its body. One read \
+                 may return a part of it: read on until it is all there.",
+            )),
+            Err(_) => Err(self
+                .failure("your server closes the connection before the request is complete")
+                .why(
+                    "One read may return a part of a request: read on until the blank line, and \
+                     until the last byte of the body if there is one.",
+                )),
+        }
+    }
+
+    /// Stops in the middle, and waits until the server has noticed: until it hangs up too.
+    pub fn leave(mut self) {
+        let _ = self.stream.shutdown(Shutdown::Write);
+        while self.receive(PATIENCE).is_ok() {}
+    }
+
+    /// Closes the connection by a reset, as a crashed client does.
+    pub fn reset(self) {
+        let _ = socket2::SockRef::from(&self.stream).set_linger(Some(Duration::ZERO));
+    }
+
+    /// Waits for the answer to a request that was sent.
+    ///
+    /// # Errors
+    ///
+    /// When there is none within 5 seconds, and when it is not one that HTTP allows.
+    pub fn answer(&mut self) -> Result<Answer, Failure> {
+        self.answer_to("GET")
+    }
+
+    /// Waits for the answer to a request with this method: one to HEAD has no body.
+    ///
+    /// # Errors
+    ///
+    /// As [`Connection::answer`].
+    pub fn answer_to(&mut self, method: &str) -> Result<Answer, Failure> {
+        let (answer, length) = answer::read(self, method)?;
+        self.start += length;
+        Ok(answer)
+    }
+
+    /// Waits for an interim answer, such as `100 Continue`, and expects this status code.
+    ///
+    /// # Errors
+    ///
+    /// When there is none within 5 seconds, and when another answer comes.
+    pub fn expect_interim(&mut self, status: u16) -> Result<(), Failure> {
+        let (found, length) = answer::read_interim(self)?;
+        if found != status {
+            return Err(self.failure(format!("the status is {found}, not {status}")));
+        }
+        self.start += length;
+        Ok(())
+    }
+
+    /// The bytes of the answer that have come so far.
+    pub(crate) fn unread(&self) -> &[u8] {
+        &self.received[self.start..]
+    }
+
+    /// Waits for more bytes of the answer, for [`PATIENCE`] at most.
+    pub(crate) fn receive_more(&mut self, start: Instant) -> Result<(), Ending> {
+        if start.elapsed() > WHOLE_ANSWER { Err(Ending::Silent) } else { self.receive(PATIENCE) }
+    }
+
+    /// Waits for more bytes for a given time.
+    pub(crate) fn receive(&mut self, time: Duration) -> Result<(), Ending> {
+        let mut piece = [0; 16 * 1024];
+        self.stream.set_read_timeout(Some(time)).map_err(Ending::Failed)?;
+        loop {
+            match self.stream.read(&mut piece) {
+                Ok(0) => return Err(Ending::Closed),
+                Ok(count) => {
+                    self.received.extend_from_slice(&piece[..count]);
+                    return Ok(());
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if is_timeout(&error) => return Err(Ending::Silent),
+                Err(error) => return Err(Ending::Failed(error)),
+            }
+        }
+    }
+
+    /// A failure that shows the bytes of this connection.
+    pub fn failure(&self, problem: impl Into<String>) -> Failure {
+        Failure::new(problem).bytes(&self.sent, self.unread())
+    }
+
+    pub(crate) fn sent(&self) -> &[u8] {
+        &self.sent
+    }
+}
+
+fn is_timeout(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut)
+}

@@ -1,0 +1,219 @@
+//! A request, its answer, and what is expected of it.
+
+use std::io::Read;
+
+use flate2::read::GzDecoder;
+
+use crate::answer::Answer;
+use crate::{Check, Failure, Server, show};
+
+/// A request that is being put together.
+#[derive(Debug)]
+pub struct Request<'s> {
+    server: &'s Server,
+    method: String,
+    head: Vec<u8>,
+    body: Vec<u8>,
+}
+
+impl<'s> Request<'s> {
+    pub(crate) fn new(server: &'s Server, method: &str, target: &str) -> Request<'s> {
+        let head = format!("{method} {target} HTTP/1.1\r\nHost: localhost\r\n").into_bytes();
+        Request { server, method: method.to_owned(), head, body: Vec::new() }
+    }
+
+    /// Adds a header, written as it is: `name:value`, white space and all.
+    #[must_use]
+    pub fn header(mut self, line: impl AsRef<[u8]>) -> Self {
+        self.head.extend_from_slice(line.as_ref());
+        self.head.extend_from_slice(b"\r\n");
+        self
+    }
+
+    /// Gives it a body, and the header `Content-Length`.
+    #[must_use]
+    pub fn body(mut self, body: impl AsRef<[u8]>) -> Self {
+        self.body = body.as_ref().to_vec();
+        let length = self.body.len();
+        self.header(format!("Content-Length: {length}"))
+    }
+
+    /// The bytes of the head, its blank line included.
+    pub fn head(&self) -> Vec<u8> {
+        [&self.head[..], b"\r\n"].concat()
+    }
+
+    /// Sends the request in one piece and waits for the answer.
+    pub fn send(self) -> Exchange {
+        let bytes = [self.head(), self.body.clone()].concat();
+        self.send_parts(&[&bytes])
+    }
+
+    /// Sends the request byte by byte and waits for the answer.
+    pub fn send_byte_by_byte(self) -> Exchange {
+        let bytes = [self.head(), self.body.clone()].concat();
+        self.send_parts(&bytes.chunks(1).collect::<Vec<_>>())
+    }
+
+    /// Sends the head, then the body in pieces of so many bytes, and waits for the answer.
+    pub fn send_body_in_pieces(self, size: usize) -> Exchange {
+        let head = self.head();
+        let parts: Vec<_> = std::iter::once(&head[..]).chain(self.body.chunks(size)).collect();
+        self.send_parts(&parts)
+    }
+
+    fn send_parts(&self, parts: &[&[u8]]) -> Exchange {
+        let answer = self.server.connect().and_then(|mut connection| {
+            connection.send_in_parts(parts.iter().copied())?;
+            connection.answer_to(&self.method)
+        });
+        let sent = parts.concat();
+        self.server.exchange(&sent, answer)
+    }
+}
+
+/// A request and its answer. The first expectation that is not met is the one reported.
+#[derive(Debug)]
+#[must_use = "end with .because(…)"]
+pub struct Exchange {
+    sent: Vec<u8>,
+    answer: Result<Answer, Failure>,
+    /// Where to read about it.
+    page: String,
+}
+
+impl Exchange {
+    pub(crate) fn new(sent: &[u8], answer: Result<Answer, Failure>, page: String) -> Exchange {
+        Exchange { sent: sent.to_vec(), answer, page }
+    }
+
+    /// Expects this status code; the phrase after it is free.
+    pub fn status(self, expected: u16) -> Exchange {
+        self.expect(|answer| {
+            if answer.status == expected {
+                return Ok(());
+            }
+            Err(Failure::new(format!("the status is {}, not {expected}", answer.status)))
+        })
+    }
+
+    /// Expects a status code of the class 4xx.
+    pub fn refused(self) -> Exchange {
+        self.expect(|answer| match answer.status {
+            400..=499 => Ok(()),
+            other => Err(Failure::new(format!("the status is {other}, not 400 to 499"))),
+        })
+    }
+
+    /// Says what it means here if no answer comes at all.
+    pub fn silence_means(mut self, why: &str) -> Exchange {
+        self.answer = self.answer.map_err(|failure| failure.silence_means(why));
+        self
+    }
+
+    /// Expects any status code but those of the class 5xx, by which a server blames itself.
+    pub fn no_server_error(self) -> Exchange {
+        self.expect(|answer| match answer.status {
+            500.. => Err(Failure::new(format!("the status is {}", answer.status))),
+            _ => Ok(()),
+        })
+    }
+
+    /// Expects a header with this value. A `Content-Type` may have parameters besides.
+    pub fn header(self, name: &str, expected: &str) -> Exchange {
+        self.expect(|answer| {
+            let Some(found) = answer.header(name) else {
+                return Err(Failure::new(format!("the answer has no {name}")));
+            };
+            let compared = match name {
+                "Content-Type" => found.split(';').next().unwrap_or_default().trim(),
+                _ => found,
+            };
+            if compared.eq_ignore_ascii_case(expected) {
+                return Ok(());
+            }
+            Err(Failure::new(format!("{name} is \"{found}\", not \"{expected}\"")))
+        })
+    }
+
+    /// Expects that a header is not there.
+    pub fn no_header(self, name: &str) -> Exchange {
+        self.expect(|answer| match answer.header(name) {
+            None => Ok(()),
+            Some(found) => Err(Failure::new(format!("the answer has {name}: {found}"))),
+        })
+    }
+
+    /// Expects exactly these bytes as the body.
+    pub fn body(self, expected: impl AsRef<[u8]>) -> Exchange {
+        self.expect(|answer| same_bytes(expected.as_ref(), &answer.body))
+    }
+
+    /// Expects a body that decompresses to exactly these bytes.
+    pub fn gzip_body(self, expected: impl AsRef<[u8]>) -> Exchange {
+        self.header("Content-Encoding", "gzip").expect(|answer| {
+            let mut decoded = Vec::new();
+            match GzDecoder::new(&answer.body[..]).read_to_end(&mut decoded) {
+                Ok(_) => same_bytes(expected.as_ref(), &decoded),
+                Err(error) => Err(not_gzip(&answer.body, &error)),
+            }
+        })
+    }
+
+    /// Expects what a function demands.
+    pub fn expect(mut self, demand: impl FnOnce(&Answer) -> Check) -> Exchange {
+        if let Ok(answer) = &self.answer {
+            if let Err(failure) = demand(answer) {
+                let failure = failure.bytes(&self.sent, &answer.raw);
+                self.answer = Err(failure);
+            }
+        }
+        self
+    }
+
+    /// Ends the exchange: fails with the first expectation that was not met, and says why it
+    /// matters.
+    ///
+    /// # Errors
+    ///
+    /// When an expectation was not met, or no answer came.
+    pub fn because(self, why: &str) -> Check {
+        self.answer.map(|_| ()).map_err(|failure| failure.why(why).read(self.page))
+    }
+
+    /// The answer itself, to look at it further.
+    ///
+    /// # Errors
+    ///
+    /// When an expectation was not met, or no answer came.
+    pub fn answer(self) -> Result<Answer, Failure> {
+        self.answer
+    }
+}
+
+fn same_bytes(expected: &[u8], found: &[u8]) -> Check {
+    if expected == found {
+        return Ok(());
+    }
+    let problem = match (expected.len(), found.len()) {
+        (a, b) if a == b => "the body has the right length, but other bytes".to_owned(),
+        (a, b) => format!("the body has {b} bytes, not the expected {a}"),
+    };
+    Err(Failure::new(problem).difference(expected, found))
+}
+
+fn not_gzip(body: &[u8], error: &std::io::Error) -> Failure {
+    let begins_well = body.starts_with(b"\x1f\x8b");
+    let failure = Failure::new(format!("the body is not valid gzip ({error})"));
+    if begins_well {
+        failure.why(
+            "It begins as gzip does, but its end is missing: the last block and the trailer with \
+             the checksum are written when the encoder is finished (in Rust: encoder.finish()).",
+        )
+    } else {
+        failure.why(format!(
+            "gzip begins with the bytes 1f 8b, not with {}.",
+            show::quoted(&body[..body.len().min(8)])
+        ))
+    }
+}

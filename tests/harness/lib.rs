@@ -1,0 +1,45 @@
+//! What the checks of the stages are written with: a server under test, requests to it, and
+//! failures that explain themselves.
+//!
+//! ```no_run
+//! use harness::{Check, Server};
+//!
+//! fn echoes_the_text_in_the_path() -> Check {
+//!     let server = Server::start("stage04")?;
+//!     server
+//!         .get("/echo/banana")
+//!         .status(200)
+//!         .body("banana")
+//!         .because("What follows /echo/ is what the response carries.")
+//! }
+//! ```
+//!
+//! In reading order:
+//!
+//! | module | what it is |
+//! |---|---|
+//! | `server` | a program started for one check, and stopped after it |
+//! | `choice` | which program that is: `SERVER`, `stages/mine`, or the stage's own |
+//! | `process` | running it: its output kept, its children killed with it |
+//! | `port` | a free port, and the port that a server listens on by mistake |
+//! | `connection` | bytes to the server, in one piece or in many |
+//! | `answer` | bytes from the server, taken apart as strictly as HTTP asks and no stricter |
+//! | `exchange` | a request, its answer, and what is expected of it |
+//! | `failure` | the report of what went wrong |
+//! | `show` | bytes made visible |
+
+mod answer;
+mod choice;
+mod connection;
+mod exchange;
+mod failure;
+mod port;
+mod process;
+mod server;
+mod show;
+
+pub use answer::Answer;
+pub use connection::Connection;
+pub use exchange::{Exchange, Request};
+pub use failure::{Check, Failure};
+pub use server::{PATIENCE, Server};

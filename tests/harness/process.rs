@@ -1,0 +1,128 @@
+//! A running program: its output is kept, and its children end with it.
+
+use std::io::{self, Read};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// How much of a program's latest output is kept.
+const KEPT: usize = 8 * 1024;
+
+/// How long to wait for the last words of a program that has ended.
+const LAST_WORDS: Duration = Duration::from_millis(500);
+
+/// A program that is killed when this is dropped, together with all that it started.
+#[derive(Debug)]
+pub(crate) struct Process {
+    child: Child,
+    has_children: bool,
+    output: Arc<Mutex<Output>>,
+}
+
+#[derive(Debug, Default)]
+struct Output {
+    bytes: Vec<u8>,
+    /// How many of stdout and stderr are still open.
+    open: usize,
+}
+
+impl Process {
+    /// Starts `command`. What it prints is read all the time, or it would block on a full pipe.
+    /// Say whether it may start programs of its own: looking for them takes some milliseconds.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such program.
+    pub(crate) fn start(command: &mut Command, has_children: bool) -> io::Result<Process> {
+        let mut child =
+            command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+        let output = Arc::new(Mutex::new(Output::default()));
+        if let Some(pipe) = child.stdout.take() {
+            collect(pipe, &output);
+        }
+        if let Some(pipe) = child.stderr.take() {
+            collect(pipe, &output);
+        }
+        Ok(Process { child, has_children, output })
+    }
+
+    /// How the program ended, if it has.
+    pub(crate) fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().ok().flatten()
+    }
+
+    /// What the program has printed, stdout and stderr together. If it has ended, all of it.
+    pub(crate) fn output(&mut self) -> String {
+        let deadline = Instant::now() + LAST_WORDS;
+        while self.ended().is_some() && lock(&self.output).open > 0 && Instant::now() < deadline {
+            thread::sleep(Duration::from_millis(1));
+        }
+        String::from_utf8_lossy(&lock(&self.output).bytes).into_owned()
+    }
+
+    /// The process id.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        if self.has_children {
+            kill_children(self.child.id());
+        }
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn collect(mut pipe: impl Read + Send + 'static, output: &Arc<Mutex<Output>>) {
+    lock(output).open += 1;
+    let output = Arc::clone(output);
+    thread::spawn(move || {
+        let mut piece = [0; 1024];
+        while let Ok(count @ 1..) = pipe.read(&mut piece) {
+            let mut output = lock(&output);
+            output.bytes.extend_from_slice(&piece[..count]);
+            let surplus = output.bytes.len().saturating_sub(KEPT);
+            output.bytes.drain(..surplus);
+        }
+        lock(&output).open -= 1;
+    });
+}
+
+fn lock(output: &Mutex<Output>) -> MutexGuard<'_, Output> {
+    output.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Kills what a program such as `sh`, `npm` or `cargo run` has started. A process group would do
+/// it too, but then Ctrl-C in the terminal would no longer reach the server.
+#[cfg(unix)]
+fn kill_children(parent: u32) {
+    let Ok(listing) = Command::new("ps").args(["-A", "-o", "pid=,ppid="]).output() else { return };
+    let listing = String::from_utf8_lossy(&listing.stdout).into_owned();
+    let pairs: Vec<(u32, u32)> = listing
+        .lines()
+        .filter_map(|line| {
+            let mut numbers = line.split_whitespace().map(str::parse);
+            Some((numbers.next()?.ok()?, numbers.next()?.ok()?))
+        })
+        .collect();
+    let mut family = vec![parent];
+    let mut next = 0;
+    while let Some(&member) = family.get(next) {
+        family.extend(pairs.iter().filter(|(_, parent)| *parent == member).map(|(id, _)| id));
+        next += 1;
+    }
+    if family.len() > 1 {
+        let ids = family[1..].iter().map(u32::to_string);
+        let _ = Command::new("kill").arg("-KILL").args(ids).stderr(Stdio::null()).status();
+    }
+}
+
+#[cfg(windows)]
+fn kill_children(parent: u32) {
+    let id = parent.to_string();
+    let _ = Command::new("taskkill").args(["/T", "/F", "/PID", &id]).output();
+}

@@ -1,0 +1,238 @@
+//! A server under test: started for one check, stopped after it.
+
+use std::env;
+use std::fs;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+use crate::process::Process;
+use crate::{Answer, Connection, Exchange, Failure, Request, choice, port};
+
+/// How long a check waits for a server: to start, to answer, to go on with an answer.
+pub const PATIENCE: Duration = Duration::from_secs(5);
+
+/// How long to wait before looking whether a server that cannot be reached listens elsewhere.
+const SUSPICION: Duration = Duration::from_millis(700);
+
+/// How long a server that broke a connection gets to end, if it is crashing.
+const LAST_GASP: Duration = Duration::from_millis(100);
+
+/// The pause between two attempts to connect.
+const PAUSE: Duration = Duration::from_millis(5);
+
+/// A running server, on a port of its own.
+#[derive(Debug)]
+pub struct Server {
+    stage: &'static str,
+    port: u16,
+    process: Mutex<Process>,
+    directory: Option<TempDir>,
+    /// Ports on which somebody else listened before this server started.
+    taken: Vec<u16>,
+    /// Held while the user's one `PORT` is in use.
+    _turn: Option<MutexGuard<'static, ()>>,
+}
+
+impl Server {
+    /// Starts the server to be checked: `SERVER`, `stages/mine`, or the binary of `stage`.
+    ///
+    /// # Errors
+    ///
+    /// When it does not compile or there is no such program. Whether it listens shows at the
+    /// first connection.
+    pub fn start(stage: &'static str) -> Result<Server, Failure> {
+        Server::start_in(stage, None)
+    }
+
+    /// Starts the server with `--directory`, on a directory that is empty and will be removed.
+    ///
+    /// # Errors
+    ///
+    /// As [`Server::start`], and when no directory can be made.
+    pub fn start_with_directory(stage: &'static str) -> Result<Server, Failure> {
+        let directory = TempDir::new().map_err(|error| {
+            Failure::new(format!("this machine gives no temporary directory: {error}"))
+        })?;
+        Server::start_in(stage, Some(directory))
+    }
+
+    fn start_in(stage: &'static str, directory: Option<TempDir>) -> Result<Server, Failure> {
+        let (port, turn) = take_port()?;
+        let mut command = choice::command(stage)?;
+        command.current_dir(choice::repository()).env("PORT", port.to_string());
+        command.env("RUST_BACKTRACE", "0");
+        if let Some(directory) = &directory {
+            command.arg("--directory").arg(directory.path());
+        }
+        let taken = port::listening("");
+        let process = Process::start(&mut command, choice::is_command())
+            .map_err(|error| Failure::new(format!("{command:?} cannot be started: {error}")))?;
+        Ok(Server { stage, port, process: Mutex::new(process), directory, taken, _turn: turn })
+    }
+
+    /// The directory that was given to the server with `--directory`.
+    ///
+    /// # Panics
+    ///
+    /// When the server was started without one: a mistake in the check.
+    pub fn directory(&self) -> &Path {
+        self.directory.as_ref().expect("started with a directory").path()
+    }
+
+    /// The process id of the server.
+    pub fn process_id(&self) -> u32 {
+        self.process().id()
+    }
+
+    /// What the server has written to stdout and stderr.
+    pub fn output(&self) -> String {
+        self.process().output()
+    }
+
+    /// Sends `GET path` and waits for the answer.
+    pub fn get(&self, path: &str) -> Exchange {
+        self.request("GET", path).send()
+    }
+
+    /// A request to be completed and sent.
+    pub fn request(&self, method: &str, target: &str) -> Request<'_> {
+        Request::new(self, method, target)
+    }
+
+    /// Sends bytes as they are and waits for the answer.
+    pub fn send(&self, bytes: &[u8]) -> Exchange {
+        let answer = self.connect().and_then(|mut connection| {
+            connection.send(bytes)?;
+            connection.answer()
+        });
+        self.exchange(bytes, answer)
+    }
+
+    /// Waits for the answer on a connection that was written to by hand.
+    pub fn answer(&self, connection: &mut Connection) -> Exchange {
+        let answer = connection.answer();
+        self.exchange(connection.sent(), answer)
+    }
+
+    pub(crate) fn exchange(&self, sent: &[u8], answer: Result<Answer, Failure>) -> Exchange {
+        Exchange::new(sent, answer.map_err(|failure| self.finish(failure)), self.chapter())
+    }
+
+    /// Opens a connection. Waits for the server if it has only just been started.
+    ///
+    /// # Errors
+    ///
+    /// When the server has ended, refuses connections, or listens on another port.
+    pub fn connect(&self) -> Result<Connection, Failure> {
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, self.port));
+        let start = Instant::now();
+        loop {
+            match TcpStream::connect_timeout(&address, PATIENCE) {
+                Ok(stream) => return Connection::new(stream).map_err(|it| self.finish(it)),
+                Err(error) => self.may_still_come(&error, start).map_err(|it| self.finish(it))?,
+            }
+            thread::sleep(PAUSE);
+        }
+    }
+
+    /// Whether it is worth trying again to connect, or what is the matter.
+    fn may_still_come(&self, error: &io::Error, start: Instant) -> Result<(), Failure> {
+        self.is_running()?;
+        let output = self.output();
+        if start.elapsed() > SUSPICION {
+            let mut listening = port::listening(&output);
+            listening.retain(|port| !self.taken.contains(port));
+            if let Some(found) = listening.first() {
+                return Err(self.wrong_port(*found));
+            }
+        }
+        if start.elapsed() < PATIENCE {
+            return Ok(());
+        }
+        let problem = format!("your server cannot be reached on 127.0.0.1:{}: {error}", self.port);
+        Err(Failure::new(problem).output(&output).why(
+            "The checks choose a port and pass it in the environment variable PORT. The server \
+             must listen on that port of 127.0.0.1, within 5 seconds of its start.",
+        ))
+    }
+
+    fn wrong_port(&self, found: u16) -> Failure {
+        let wanted = self.port;
+        Failure::new(format!("your server does not listen on port {wanted}, but on {found}")).why(
+            "The checks choose a free port and pass it in the environment variable PORT.\n\
+             In Rust: env::var(\"PORT\").unwrap_or(\"4221\".into())",
+        )
+    }
+
+    /// Fails if the server has ended.
+    ///
+    /// # Errors
+    ///
+    /// With its exit status and its last words.
+    pub fn is_running(&self) -> Result<(), Failure> {
+        let mut process = self.process();
+        let Some(status) = process.ended() else { return Ok(()) };
+        let output = process.output();
+        let failure = Failure::new(format!("your server has ended ({status})"));
+        let lower = output.to_lowercase();
+        let failure = if lower.contains("in use") || lower.contains("eaddrinuse") {
+            failure.why(
+                "Its port was taken. The checks run several servers at once, each with a port of \
+                 its own in the environment variable PORT: is that the port it listens on?",
+            )
+        } else {
+            failure.why("A server goes on until it is stopped, whatever its clients do.")
+        };
+        Err(failure.output(&output))
+    }
+
+    /// Completes a failure with what only the server knows: whether it has ended meanwhile, and
+    /// where to read.
+    pub fn finish(&self, failure: Failure) -> Failure {
+        let deadline = Instant::now() + LAST_GASP;
+        while self.is_running().is_ok() && Instant::now() < deadline {
+            thread::sleep(PAUSE);
+        }
+        let failure = match self.is_running() {
+            Err(ended) => ended.bytes_of(failure),
+            Ok(()) => failure,
+        };
+        failure.read(self.chapter())
+    }
+
+    /// The chapter of the stage, such as `docs/04-echo.md`: it has the name of the stage's folder.
+    fn chapter(&self) -> String {
+        let number = self.stage.trim_start_matches("stage");
+        let stages = fs::read_dir(choice::repository().join("stages")).into_iter().flatten();
+        let mut names = stages.flatten().map(|it| it.file_name().to_string_lossy().into_owned());
+        let name = names.find(|name| name.starts_with(number)).unwrap_or_default();
+        format!("docs/{name}.md")
+    }
+
+    fn process(&self) -> MutexGuard<'_, Process> {
+        self.process.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The port for one check: a free one, or the user's own `PORT`, which one check uses at a time.
+fn take_port() -> Result<(u16, Option<MutexGuard<'static, ()>>), Failure> {
+    static TURN: Mutex<()> = Mutex::new(());
+    let Ok(wanted) = env::var("PORT") else { return Ok((port::free(), None)) };
+    let port = wanted.parse().map_err(|_| Failure::new(format!("PORT is no port: {wanted}")))?;
+    let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    let start = Instant::now();
+    while port::is_taken(port) {
+        if start.elapsed() > PATIENCE {
+            return Err(Failure::new(format!("another program already listens on port {port}"))
+                .why("PORT is set, so the checks use that port and no other. Stop the program."));
+        }
+        thread::sleep(PAUSE);
+    }
+    Ok((port, Some(turn)))
+}

@@ -1,0 +1,103 @@
+//! Bytes made visible: line ends and control characters are written out, text stays text.
+
+use std::fmt::Write;
+
+/// The most bytes of a message that are shown.
+const MOST: usize = 600;
+
+/// Shows a message line by line, with `\r\n` where it stands. Long ones are cut.
+pub(crate) fn message(bytes: &[u8]) -> String {
+    if bytes.is_empty() {
+        return "(nothing)".to_owned();
+    }
+    let (shown, rest) = bytes.split_at(bytes.len().min(MOST));
+    let mut text = escape(shown);
+    if !rest.is_empty() {
+        let _ = write!(text, " … and {} more bytes", rest.len());
+    }
+    text
+}
+
+/// Shows a message as [`message`] does, however long it is.
+pub(crate) fn whole_message(bytes: &[u8]) -> String {
+    escape(bytes)
+}
+
+/// Whether bytes are text that can be read: UTF-8 without control characters, but for line ends.
+pub(crate) fn is_text(bytes: &[u8]) -> bool {
+    std::str::from_utf8(bytes).is_ok_and(|text| {
+        text.chars().all(|character| !character.is_control() || "\r\n\t".contains(character))
+    })
+}
+
+/// Escapes what cannot be seen, and starts a new line after each `\n`.
+fn escape(bytes: &[u8]) -> String {
+    let mut text = String::new();
+    for chunk in bytes.utf8_chunks() {
+        for character in chunk.valid().chars() {
+            match character {
+                '\r' => text.push_str("\\r"),
+                '\n' => text.push_str("\\n\n"),
+                '\t' => text.push_str("\\t"),
+                '\\' => text.push_str("\\\\"),
+                _ if character.is_control() => {
+                    let _ = write!(text, "\\x{:02x}", u32::from(character));
+                }
+                _ => text.push(character),
+            }
+        }
+        for byte in chunk.invalid() {
+            let _ = write!(text, "\\x{byte:02x}");
+        }
+    }
+    text.truncate(text.trim_end_matches('\n').len());
+    text
+}
+
+/// Shows a part of a message within a sentence, on one line and in quotes.
+pub(crate) fn quoted(bytes: &[u8]) -> String {
+    format!("\"{}\"", message(bytes).replace("\\n\n", "\\n"))
+}
+
+/// Bytes in hexadecimal, sixteen to a line, with their offset: for bodies that are not text.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    let mut dump = String::new();
+    for (row, line) in bytes.chunks(16).enumerate() {
+        let _ = write!(dump, "{:06x} ", row * 16);
+        for byte in line {
+            let _ = write!(dump, " {byte:02x}");
+        }
+        dump.push('\n');
+    }
+    dump
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pretty_assertions::assert_eq;
+
+    #[test]
+    fn line_ends_are_visible() {
+        assert_eq!(message(b"a\r\nb\nc"), "a\\r\\n\nb\\n\nc");
+        assert_eq!(message(b"a\r\n\r\n"), "a\\r\\n\n\\r\\n");
+    }
+
+    #[test]
+    fn text_stays_text_and_bytes_become_numbers() {
+        assert_eq!(message("café".as_bytes()), "café");
+        assert_eq!(message(b"caf\xe9\0"), "caf\\xe9\\x00");
+        assert_eq!(message(b""), "(nothing)");
+    }
+
+    #[test]
+    fn long_messages_are_cut() {
+        assert!(message(&[b'a'; MOST + 5]).ends_with("a … and 5 more bytes"));
+    }
+
+    #[test]
+    fn hexadecimal_has_sixteen_bytes_a_line() {
+        let dump = hex(&[0xab; 17]);
+        assert_eq!(dump.lines().last(), Some("000010  ab"));
+    }
+}

@@ -1,0 +1,59 @@
+//! Stage 2 · Answer every request with 200.
+//!
+//! A request ends with a blank line. The answer is a status line, `HTTP/1.1 200 OK`, and a blank
+//! line too: `HTTP/1.1 200 OK\r\n\r\n`, seventeen characters and two line ends. Then the
+//! connection is closed, for nothing else says where the answer ends.
+
+use std::time::Duration;
+
+use harness::{Check, Server};
+
+#[test]
+fn answers_200() -> Check {
+    let server = Server::start("stage02")?;
+    server.get("/").status(200).because("It is the one thing this stage does.")
+}
+
+#[test]
+fn answers_one_client_after_another() -> Check {
+    let server = Server::start("stage02")?;
+    for _ in 0..20 {
+        server.get("/").status(200).because(
+            "The first clients got their answer, a later one did not. Accept in a loop, and go \
+             round again whatever became of one client.",
+        )?;
+    }
+    Ok(())
+}
+
+#[test]
+fn reads_the_request_before_it_answers() -> Check {
+    let server = Server::start("stage02")?;
+    let mut client = server.connect()?;
+    client.send(b"GET / HTTP/1.1\r\nHost: localhost\r\n")?;
+    client.expect_silence(Duration::from_millis(50)).map_err(|failure| server.finish(failure))?;
+    client.send(b"\r\n")?;
+    server.answer(&mut client).status(200).because("Now the request is complete.")
+}
+
+#[test]
+fn takes_a_long_request() -> Check {
+    let server = Server::start("stage02")?;
+    let cookie = format!("Cookie: {}", "a".repeat(5000));
+    server.request("GET", "/").header(cookie).send().status(200).because(
+        "Browsers send some thousand bytes. What is left unread when the connection is closed \
+         makes the kernel reset it, and the answer is lost.",
+    )
+}
+
+#[test]
+fn goes_on_after_a_client_that_left_too_early() -> Check {
+    let server = Server::start("stage02")?;
+    server.connect()?;
+    server.connect()?.send(b"GET / HTTP/1.1\r\n")?;
+    server.connect()?.reset();
+    server.get("/").status(200).because(
+        "Three clients left before their request was complete: that is their affair. A read of 0 \
+         bytes, or one that fails, ends one connection, never the server.",
+    )
+}

@@ -1,0 +1,62 @@
+//! Stage 6 · Serve many clients at once.
+//!
+//! Nothing new to answer: the requests are those of the stages before. But now clients that are
+//! slow, or silent, must not keep others waiting.
+
+use std::thread;
+
+use harness::{Check, Server};
+
+/// More than any pool of threads has that is made for a machine like this.
+const MANY: usize = 100;
+
+#[test]
+fn silent_clients_do_not_delay_others() -> Check {
+    let server = Server::start("stage06")?;
+    let _silent = (0..MANY).map(|_| server.connect()).collect::<Result<Vec<_>, _>>()?;
+    let why = "A hundred clients are connected and say nothing, as browsers do that connect ahead \
+               of need. Whoever waits for one of them must not be the one who serves the next.";
+    server.get("/echo/hello").silence_means(why).status(200).body("hello").because(why)
+}
+
+#[test]
+fn slow_clients_do_not_delay_others() -> Check {
+    let server = Server::start("stage06")?;
+    let mut slow = Vec::new();
+    for _ in 0..MANY {
+        let mut client = server.connect()?;
+        client.send(b"GET /echo/slow HTTP/1.1\r\nHost: loc")?;
+        slow.push(client);
+    }
+    let why = "A hundred clients have sent half of their requests. Whoever waits for the other \
+               half must not be the one who serves the next client.";
+    server.get("/echo/hello").silence_means(why).status(200).body("hello").because(why)
+}
+
+#[test]
+fn answers_in_any_order() -> Check {
+    let server = Server::start("stage06")?;
+    let mut clients = (0..MANY / 2).map(|_| server.connect()).collect::<Result<Vec<_>, _>>()?;
+    let why = "Fifty clients have connected, and the one that came last asks first. The order of \
+               connections says nothing about the order of requests.";
+    while let Some(mut client) = clients.pop() {
+        client.send(b"GET /user-agent HTTP/1.1\r\nUser-Agent: me\r\n\r\n")?;
+        server.answer(&mut client).silence_means(why).status(200).body("me").because(why)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn everyone_gets_their_own_answer() -> Check {
+    let server = Server::start("stage06")?;
+    let ask = |number: usize| {
+        let text = format!("client-{number}");
+        server.get(&format!("/echo/{text}")).status(200).body(text).because(
+            "Sixteen clients ask at the same moment, and each wants the answer to its own request.",
+        )
+    };
+    thread::scope(|scope| {
+        let clients: Vec<_> = (0..16).map(|number| scope.spawn(move || ask(number))).collect();
+        clients.into_iter().try_for_each(|client| client.join().expect("no check panics"))
+    })
+}

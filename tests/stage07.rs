@@ -1,0 +1,110 @@
+//! Stage 7 · `GET /files/{name}` answers with a file.
+//!
+//! The server is started with `--directory DIR`. It sends the file `name` of that directory,
+//! byte for byte, as `application/octet-stream`; 404 if there is none. No name, however written,
+//! leads to a file outside.
+
+use std::fs;
+
+use harness::{Check, Failure, Server};
+
+/// Writes a file into the server's directory.
+fn write(server: &Server, name: &str, content: impl AsRef<[u8]>) -> Check {
+    fs::write(server.directory().join(name), content)
+        .map_err(|error| Failure::new(format!("this check cannot write its file {name}: {error}")))
+}
+
+#[test]
+fn sends_a_file() -> Check {
+    let server = Server::start_with_directory("stage07")?;
+    write(&server, "hello.txt", "Hello, World!")?;
+    server
+        .get("/files/hello.txt")
+        .status(200)
+        .header("Content-Type", "application/octet-stream")
+        .header("Content-Length", "13")
+        .body("Hello, World!")
+        .because("The body is what the file contains.")
+}
+
+#[test]
+fn sends_every_byte_as_it_is() -> Check {
+    let server = Server::start_with_directory("stage07")?;
+    let bytes: Vec<u8> = (0..=255).cycle().take(3_000_000).collect();
+    write(&server, "all.bin", &bytes)?;
+    write(&server, "empty", "")?;
+    let why = "A file is bytes, not text: read as a String it fails or changes.";
+    server.get("/files/all.bin").status(200).body(&bytes).because(why)?;
+    server.get("/files/empty").status(200).body("").because("An empty file is a file.")
+}
+
+#[test]
+fn finds_files_by_their_decoded_names() -> Check {
+    let server = Server::start_with_directory("stage07")?;
+    write(&server, "two words.txt", "space")?;
+    write(&server, "café", "accent")?;
+    let why = "The path is decoded first, then looked up.";
+    server.get("/files/two%20words.txt").status(200).body("space").because(why)?;
+    server.get("/files/caf%C3%A9").status(200).body("accent").because(why)
+}
+
+#[test]
+fn answers_404_without_a_file() -> Check {
+    let server = Server::start_with_directory("stage07")?;
+    fs::create_dir(server.directory().join("folder"))
+        .map_err(|error| Failure::new(format!("this check cannot make a directory: {error}")))?;
+    for path in ["/files/missing", "/files/folder", "/files/folder/", "/files/", "/files/%00"] {
+        server.get(path).status(404).because("There is no file of that name: 404 says so.")?;
+    }
+    let without_directory = Server::start("stage07")?;
+    without_directory
+        .get("/files/missing")
+        .status(404)
+        .because("The server was started without --directory, so it has no files.")
+}
+
+#[test]
+fn no_name_leads_out_of_the_directory() -> Check {
+    let server = Server::start_with_directory("stage07")?;
+    let outside = tempfile::NamedTempFile::new()
+        .and_then(|file| fs::write(file.path(), "a secret").map(|()| file))
+        .map_err(|error| Failure::new(format!("this check cannot write its file: {error}")))?;
+    let absolute = outside.path().to_string_lossy().replace('\\', "/");
+    let name = outside.path().file_name().unwrap_or_default().to_string_lossy();
+    let escaped = absolute.replace('/', "%2F");
+    write(&server, "inside", "no secret")?;
+    for path in [
+        format!("/files/../{name}"),
+        format!("/files/%2e%2e/{name}"),
+        format!("/files/%2e%2e%2f{name}"),
+        format!("/files/..%5c{name}"),
+        format!("/files/inside/../../{name}"),
+        format!("/files/{absolute}"),
+        format!("/files/{escaped}"),
+    ] {
+        server.get(&path).refused().because(
+            "Joining the directory and a name is not enough: \"..\" goes up, and an absolute name \
+             replaces the directory. Anyone could read any file of this machine.",
+        )?;
+    }
+    Ok(())
+}
+
+#[cfg(unix)]
+#[test]
+fn no_link_leads_out_of_the_directory() -> Check {
+    let server = Server::start_with_directory("stage07")?;
+    let cannot = |error| Failure::new(format!("this check cannot make its link: {error}"));
+    let outside = tempfile::tempdir().map_err(cannot)?;
+    fs::write(outside.path().join("secret"), "a secret").map_err(cannot)?;
+    let link = |to, name| std::os::unix::fs::symlink(to, server.directory().join(name));
+    link(outside.path().join("secret"), "file").map_err(cannot)?;
+    link(outside.path().to_owned(), "folder").map_err(cannot)?;
+    for path in ["/files/file", "/files/folder/secret"] {
+        server.get(path).refused().because(
+            "The name is harmless, but it is a symbolic link that leads outside. Resolve the path \
+             first (in Rust: canonicalize), then see whether it is still in the directory.",
+        )?;
+    }
+    Ok(())
+}

@@ -1,0 +1,157 @@
+//! Stage 8 · `POST /files/{name}` stores a file.
+//!
+//! The body of the request is the file's content; `Content-Length` says how many bytes it has.
+//! The answer is `201 Created`. The file appears whole or not at all, whatever happens to the
+//! connection.
+
+use std::fs;
+use std::io::Write;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use harness::{Check, Failure, PATIENCE, Server};
+
+/// Expects that a file of the server's directory has this content.
+fn expect_file(server: &Server, name: &str, content: &[u8]) -> Check {
+    match fs::read(server.directory().join(name)) {
+        Ok(found) if found == content => Ok(()),
+        Ok(found) => Err(Failure::new(format!("the file {name} has other bytes than were sent"))
+            .difference(content, &found)),
+        Err(error) => Err(Failure::new(format!("the file {name} is not there ({error})"))
+            .why("The server answered 201: it said that the file is stored.")),
+    }
+}
+
+/// Expects that the server's directory holds these files, and no others, before long.
+fn expect_files(server: &Server, expected: &[&str]) -> Check {
+    let start = Instant::now();
+    loop {
+        let found = names(server);
+        if found == expected {
+            return Ok(());
+        }
+        if start.elapsed() > PATIENCE {
+            return Err(Failure::new(format!(
+                "the directory should hold the files {expected:?}, but it holds {found:?}"
+            )));
+        }
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+fn names(server: &Server) -> Vec<String> {
+    let entries = fs::read_dir(server.directory()).into_iter().flatten().flatten();
+    let mut names: Vec<_> =
+        entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn stores_the_body() -> Check {
+    let server = Server::start_with_directory("stage08")?;
+    let bytes: Vec<u8> = (0..=255).cycle().take(1_000_000).collect();
+    for (name, content) in [("text", &b"12345"[..]), ("all.bin", &bytes), ("empty", b"")] {
+        let request = server.request("POST", &format!("/files/{name}")).body(content);
+        request.send().status(201).because("201 says: the file has been created.")?;
+        expect_file(&server, name, content)?;
+    }
+    server.get("/files/text").status(200).body("12345").because("It can be read back.")?;
+    expect_files(&server, &["all.bin", "empty", "text"])
+}
+
+#[test]
+fn takes_a_body_in_pieces() -> Check {
+    let server = Server::start_with_directory("stage08")?;
+    let why = "The body may come with the head, after it, or in many pieces. Some of it may have \
+               been read together with the head; the rest is still to be read.";
+    for (name, piece) in [("a", 1), ("b", 7)] {
+        let request = server.request("POST", &format!("/files/{name}")).body("two\r\n\r\nlines");
+        request.send_body_in_pieces(piece).status(201).because(why)?;
+        expect_file(&server, name, b"two\r\n\r\nlines").map_err(|failure| failure.why(why))?;
+    }
+    Ok(())
+}
+
+#[test]
+fn a_file_appears_whole_or_not_at_all() -> Check {
+    let server = Server::start_with_directory("stage08")?;
+    let request = server.request("POST", "/files/old").body("what was there before");
+    request.send().status(201).because("A file is stored, to be replaced later.")?;
+    for name in ["old", "new"] {
+        let mut client = server.connect()?;
+        let head = format!("POST /files/{name} HTTP/1.1\r\nContent-Length: 1000\r\n\r\n");
+        client.send(head.as_bytes())?;
+        client.send(b"the beginning")?;
+        client.leave();
+    }
+    let why = "Two clients left in the middle of their bodies. Write to a file of another name, \
+               rename it when all is there, and remove it when something fails.";
+    expect_files(&server, &["old"]).map_err(|failure| failure.why(why))?;
+    expect_file(&server, "old", b"what was there before").map_err(|failure| failure.why(why))
+}
+
+#[test]
+fn two_uploads_of_one_name_do_not_mix() -> Check {
+    let server = Server::start_with_directory("stage08")?;
+    let mut clients = Vec::new();
+    for byte in [b'a', b'b'] {
+        let mut client = server.connect()?;
+        client.send(b"POST /files/same HTTP/1.1\r\nContent-Length: 200000\r\n\r\n")?;
+        clients.push((client, [byte; 100_000]));
+    }
+    for _half in 0..2 {
+        for (client, bytes) in &mut clients {
+            client.send(bytes)?;
+        }
+    }
+    let why = "Two clients store the same name at once. Either may win, but a file that has bytes \
+               of both is nobody's: each upload needs a temporary file of its own.";
+    for (client, _) in &mut clients {
+        server.answer(client).status(201).because(why)?;
+    }
+    let found = fs::read(server.directory().join("same")).unwrap_or_default();
+    if found != [b'a'; 200_000] && found != [b'b'; 200_000] {
+        return Err(Failure::new("the file is neither the one upload nor the other").why(why));
+    }
+    expect_files(&server, &["same"])
+}
+
+#[test]
+fn tells_a_waiting_client_to_go_on() -> Check {
+    let server = Server::start_with_directory("stage08")?;
+    let mut client = server.connect()?;
+    client.send(
+        b"POST /files/a HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\n\
+          Expect: 100-continue\r\n\r\n",
+    )?;
+    client.expect_interim(100).map_err(|failure| {
+        server.finish(failure).why(
+            "A client that sends Expect: 100-continue holds its body back until the server \
+             answers \"HTTP/1.1 100 Continue\\r\\n\\r\\n\" (curl gives up waiting after a second).",
+        )
+    })?;
+    client.send(b"hello")?;
+    server.answer(&mut client).status(201).because("Then the body came.")?;
+    expect_file(&server, "a", b"hello")
+}
+
+#[test]
+fn refuses_lengths_that_make_no_sense() -> Check {
+    let server = Server::start_with_directory("stage08")?;
+    for (header, status) in [
+        ("Content-Length: five", 400),
+        ("Content-Length: -5", 400),
+        ("Content-Length: +5", 400),
+        ("Content-Length: 5\r\nContent-Length: 6", 400),
+        ("Content-Length: 1000000000000000000", 413),
+    ] {
+        let mut bytes = Vec::new();
+        let _ = write!(bytes, "POST /files/a HTTP/1.1\r\n{header}\r\n\r\nhello");
+        server.send(&bytes).status(status).because(
+            "A length is digits, once (400 otherwise), and no server takes a body of any length \
+             (413 above its limit).",
+        )?;
+    }
+    expect_files(&server, &[])
+}

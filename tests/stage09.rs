@@ -1,0 +1,84 @@
+//! Stage 9 · Compress the body when the client asks for it.
+//!
+//! A client lists in `Accept-Encoding` what it can decompress. If gzip is among it, the answer
+//! to `/echo/{text}` has the header `Content-Encoding: gzip` and a compressed body.
+
+use harness::{Check, Exchange, Server};
+
+const TEXT: &str = "abcabcabcabcabcabcabcabcabcabcabcabcabcabcabcabcabcabc";
+
+/// Asks for the text, with `Accept-Encoding` as given.
+fn ask(server: &Server, accept: &str) -> Exchange {
+    let request = server.request("GET", &format!("/echo/{TEXT}"));
+    request.header(format!("Accept-Encoding: {accept}")).send().status(200)
+}
+
+#[test]
+fn compresses_when_asked() -> Check {
+    let server = Server::start("stage09")?;
+    ask(&server, "gzip")
+        .header("Content-Type", "text/plain")
+        .gzip_body(TEXT)
+        .because("The client asked for gzip, and Content-Encoding says that it gets it.")
+}
+
+#[test]
+fn does_not_compress_otherwise() -> Check {
+    let server = Server::start("stage09")?;
+    let why = "This client cannot decompress gzip: it would show the compressed bytes.";
+    server
+        .get(&format!("/echo/{TEXT}"))
+        .status(200)
+        .no_header("Content-Encoding")
+        .body(TEXT)
+        .because(why)?;
+    ask(&server, "br").no_header("Content-Encoding").body(TEXT).because(why)
+}
+
+#[test]
+fn finds_gzip_in_a_list() -> Check {
+    let server = Server::start("stage09")?;
+    for accept in ["br, gzip, deflate", "br,gzip", "deflate, gzip;q=0.5", "br ,\tGZip", "*"] {
+        ask(&server, accept).gzip_body(TEXT).because(
+            "Accept-Encoding is a list with commas, in any case. An element may have a weight \
+             after a semicolon; a * stands for all that is not named (RFC 9110, section 12.5.3).",
+        )?;
+    }
+    Ok(())
+}
+
+#[test]
+fn respects_a_weight_of_zero() -> Check {
+    let server = Server::start("stage09")?;
+    for accept in ["gzip;q=0", "br, gzip; q=0.0", "gzip;q=0, *", "*;q=0"] {
+        ask(&server, accept)
+            .no_header("Content-Encoding")
+            .body(TEXT)
+            .because("A weight of 0 means: not this one, please (RFC 9110, section 12.4.2).")?;
+    }
+    Ok(())
+}
+
+#[test]
+fn a_name_that_merely_contains_gzip_does_not_count() -> Check {
+    let server = Server::start("stage09")?;
+    for accept in ["not-gzip", "gzipped", "br, xgzip"] {
+        ask(&server, accept).no_header("Content-Encoding").body(TEXT).because(
+            "Compare whole elements of the list. Searching the value for \"gzip\" finds it in \
+             other names.",
+        )?;
+    }
+    Ok(())
+}
+
+#[test]
+fn tells_caches_what_the_answer_depends_on() -> Check {
+    let server = Server::start("stage09")?;
+    for accept in ["gzip", "identity"] {
+        ask(&server, accept).header("Vary", "Accept-Encoding").because(
+            "A cache between server and client keeps answers by their URL. Vary tells it that this \
+             one differs by Accept-Encoding; without it, a client may get what it cannot read.",
+        )?;
+    }
+    Ok(())
+}
