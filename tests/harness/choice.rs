@@ -1,20 +1,22 @@
 //! Which program is checked.
 
+use std::collections::BTreeMap;
 use std::env;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use crate::Failure;
 
 /// The repository: where `SERVER` is run, and where `stages/mine` is looked for.
-pub(crate) fn repository() -> &'static Path {
+pub fn repository() -> &'static Path {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
     here.parent().unwrap_or(here)
 }
 
-/// A program to check, the same for all checks of one run.
+/// A program to check.
+#[derive(Debug, Clone)]
 enum Choice {
     /// The command line in `SERVER`, in the words of the user's shell.
     Command(String),
@@ -36,7 +38,22 @@ pub(crate) fn is_command() -> bool {
 /// When it has to be built first, and cannot.
 pub(crate) fn command(stage: &'static str) -> Result<Command, Failure> {
     static CHOICE: OnceLock<Choice> = OnceLock::new();
-    match CHOICE.get_or_init(|| choose(stage)) {
+    to_command(CHOICE.get_or_init(|| choose(stage)))
+}
+
+/// The command that starts the binary `stage` of this workspace, whatever `SERVER` says.
+///
+/// # Errors
+///
+/// When it cannot be built.
+pub fn own_command(stage: &'static str) -> Result<Command, Failure> {
+    static BUILT: Mutex<BTreeMap<&str, Choice>> = Mutex::new(BTreeMap::new());
+    let mut built = BUILT.lock().unwrap_or_else(PoisonError::into_inner);
+    to_command(built.entry(stage).or_insert_with(|| build(stage)))
+}
+
+fn to_command(choice: &Choice) -> Result<Command, Failure> {
+    match choice {
         Choice::Command(line) => Ok(shell(line)),
         Choice::Binary(path) => Ok(Command::new(path)),
         Choice::Broken(name) => Err(Failure::new(format!("{name} does not compile"))

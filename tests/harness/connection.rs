@@ -104,6 +104,21 @@ impl Connection {
         while self.receive(PATIENCE).is_ok() {}
     }
 
+    /// Waits until the server closes the connection, whatever it says before.
+    ///
+    /// # Errors
+    ///
+    /// When it is silent for `time` and does not hang up.
+    pub fn expect_hang_up(mut self, time: Duration) -> Result<(), Failure> {
+        loop {
+            match self.receive(time) {
+                Ok(()) => {}
+                Err(Ending::Silent) => return Err(self.failure("the connection stays open")),
+                Err(_) => return Ok(()),
+            }
+        }
+    }
+
     /// Closes the connection by a reset, as a crashed client does.
     pub fn reset(self) {
         let _ = socket2::SockRef::from(&self.stream).set_linger(Some(Duration::ZERO));

@@ -39,6 +39,7 @@ mod server;
 mod show;
 
 pub use answer::Answer;
+pub use choice::{own_command, repository};
 pub use connection::Connection;
 pub use exchange::{Exchange, Request};
 pub use failure::{Check, Failure};

@@ -5,6 +5,7 @@ use std::fs;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::Path;
+use std::process::Command;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -47,7 +48,7 @@ impl Server {
     /// When it does not compile or there is no such program. Whether it listens shows at the
     /// first connection.
     pub fn start(stage: &'static str) -> Result<Server, Failure> {
-        Server::start_in(stage, None)
+        Server::start_with(stage, choice::command(stage)?, None)
     }
 
     /// Starts the server with `--directory`, on a directory that is empty and will be removed.
@@ -56,15 +57,25 @@ impl Server {
     ///
     /// As [`Server::start`], and when no directory can be made.
     pub fn start_with_directory(stage: &'static str) -> Result<Server, Failure> {
-        let directory = TempDir::new().map_err(|error| {
-            Failure::new(format!("this machine gives no temporary directory: {error}"))
-        })?;
-        Server::start_in(stage, Some(directory))
+        Server::start_with(stage, choice::command(stage)?, Some(new_directory()?))
     }
 
-    fn start_in(stage: &'static str, directory: Option<TempDir>) -> Result<Server, Failure> {
+    /// Starts the binary of `stage`, whatever `SERVER` says; with `--directory` if it takes that.
+    ///
+    /// # Errors
+    ///
+    /// As [`Server::start_with_directory`].
+    pub fn start_own(stage: &'static str) -> Result<Server, Failure> {
+        let directory = if stage < "stage07" { None } else { Some(new_directory()?) };
+        Server::start_with(stage, choice::own_command(stage)?, directory)
+    }
+
+    fn start_with(
+        stage: &'static str,
+        mut command: Command,
+        directory: Option<TempDir>,
+    ) -> Result<Server, Failure> {
         let (port, turn) = take_port()?;
-        let mut command = choice::command(stage)?;
         command.current_dir(choice::repository()).env("PORT", port.to_string());
         command.env("RUST_BACKTRACE", "0");
         if let Some(directory) = &directory {
@@ -83,6 +94,11 @@ impl Server {
     /// When the server was started without one: a mistake in the check.
     pub fn directory(&self) -> &Path {
         self.directory.as_ref().expect("started with a directory").path()
+    }
+
+    /// The port that the server was told to listen on.
+    pub fn port(&self) -> u16 {
+        self.port
     }
 
     /// The process id of the server.
@@ -218,6 +234,12 @@ impl Server {
     fn process(&self) -> MutexGuard<'_, Process> {
         self.process.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn new_directory() -> Result<TempDir, Failure> {
+    TempDir::new().map_err(|error| {
+        Failure::new(format!("this machine gives no temporary directory: {error}"))
+    })
 }
 
 /// The port for one check: a free one, or the user's own `PORT`, which one check uses at a time.

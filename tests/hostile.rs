@@ -1,0 +1,220 @@
+//! What no stage may fall to: clients that are silent, endless, wrong, or gone.
+
+use std::io::Write;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use harness::{Check, Failure, PATIENCE, Server};
+
+/// The stages that answer.
+const ANSWERING: [&str; 8] =
+    ["stage02", "stage03", "stage04", "stage05", "stage06", "stage07", "stage08", "stage09"];
+
+/// Longer than the servers' own time limits: 10 seconds of silence, and 2 until they hang up.
+const TIME_LIMIT: Duration = Duration::from_secs(30);
+
+/// Runs a check on each of these stages, side by side.
+fn on_each(stages: &[&'static str], check: impl Fn(&Server) -> Check + Sync) -> Check {
+    thread::scope(|scope| {
+        let check = &check;
+        let runs: Vec<_> = stages
+            .iter()
+            .map(|stage| scope.spawn(move || check(&Server::start_own(stage)?)))
+            .collect();
+        runs.into_iter().try_for_each(|run| run.join().expect("no check panics"))
+    })
+}
+
+/// Expects that the server is there for the next client.
+fn expect_service(server: &Server) -> Check {
+    server.get("/").status(200).because("The client before this one was hostile.")
+}
+
+/// Waits until the server's log contains a text.
+fn expect_log(server: &Server, text: &str) -> Check {
+    let start = Instant::now();
+    while !server.output().contains(text) {
+        if start.elapsed() > TIME_LIMIT {
+            return Err(Failure::new(format!("the log does not contain \"{text}\""))
+                .output(&server.output()));
+        }
+        thread::sleep(Duration::from_millis(10));
+    }
+    Ok(())
+}
+
+#[test]
+fn an_empty_connection_is_nothing_special() -> Check {
+    on_each(&ANSWERING, |server| {
+        server.connect()?.leave();
+        server.connect()?.reset();
+        expect_service(server)?;
+        expect_log(server, "left")
+    })
+}
+
+#[test]
+fn noise_is_survived() -> Check {
+    let tls_hello = [&b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"[..], &[0xa5; 500]].concat();
+    let noises =
+        [&tls_hello[..], b"\0", b"\r\n\r\n", b"\r\n\r\n\r\n\r\n", b"\xff\xfe \xfd\r\n\r\n"];
+    on_each(&ANSWERING, |server| {
+        for noise in noises {
+            let mut client = server.connect()?;
+            client.send(noise)?;
+            client.leave();
+        }
+        expect_service(server)
+    })
+}
+
+#[test]
+fn noise_is_refused_at_once_from_stage_4_on() -> Check {
+    on_each(&ANSWERING[2..], |server| {
+        for noise in [&b"\x16\x03\x01\x02\x00"[..], b"GET / HTTP/1.1\n", b"GET / HTTP/1.1\rHost"] {
+            server.send(noise).status(400).because("It can never become a request.")?;
+        }
+        expect_service(server)
+    })
+}
+
+#[test]
+fn a_head_without_end_is_cut() -> Check {
+    on_each(&ANSWERING, |server| {
+        let mut client = server.connect()?;
+        let mut head = b"GET / HTTP/1.1\r\n".to_vec();
+        for number in 0..5000 {
+            let _ = write!(head, "X-{number}: {number}\r\n");
+        }
+        client.send(&head)?;
+        client.leave(); // returns when the server hangs up
+        expect_service(server)
+    })
+}
+
+#[test]
+fn heads_and_targets_have_limits_from_stage_4_on() -> Check {
+    on_each(&ANSWERING[2..], |server| {
+        let many = "A: b\r\n".repeat(101);
+        let large = format!("A: {}\r\n", "a".repeat(17_000));
+        for fields in [many, large] {
+            let request = format!("GET / HTTP/1.1\r\n{fields}\r\n");
+            server.send(request.as_bytes()).status(431).because("The head is too large.")?;
+        }
+        let path = format!("/{}", "a".repeat(9_000));
+        server.get(&path).status(414).because("The target is too long.")
+    })
+}
+
+#[test]
+fn a_client_that_stops_talking_is_given_up() -> Check {
+    on_each(&ANSWERING, |server| {
+        let mut client = server.connect()?;
+        client.send(b"GET / HTTP/1.1\r\nHost:")?;
+        client.expect_hang_up(TIME_LIMIT)?;
+        expect_service(server)?;
+        expect_log(server, "nothing for 10 s")
+    })
+}
+
+#[test]
+fn a_client_that_stops_reading_is_given_up() -> Check {
+    on_each(&["stage07", "stage08", "stage09"], |server| {
+        std::fs::File::create(server.directory().join("large"))
+            .and_then(|file| file.set_len(100_000_000))
+            .map_err(|error| Failure::new(format!("cannot write a file: {error}")))?;
+        let mut deaf = server.connect()?;
+        deaf.send(b"GET /files/large HTTP/1.1\r\n\r\n")?;
+        let mut gone = server.connect()?;
+        gone.send(b"GET /files/large HTTP/1.1\r\n\r\n")?;
+        gone.reset();
+        expect_service(server)?;
+        expect_log(server, "took nothing for 10 s")
+    })
+}
+
+#[test]
+fn an_answer_is_not_lost_when_the_request_was_not_read_to_its_end() -> Check {
+    on_each(&ANSWERING, |server| {
+        for _ in 0..20 {
+            let request = server.request("POST", "/").body([b'x'; 300_000]);
+            request.send().status(200).because("The body was left unread, the answer arrived.")?;
+        }
+        Ok(())
+    })
+}
+
+#[test]
+fn each_request_is_logged_on_one_line() -> Check {
+    on_each(&ANSWERING, |server| {
+        server.get("/?a=%22b").status(200).because("It is the path /.")?;
+        expect_log(server, "127.0.0.1:")?;
+        expect_log(server, "\"GET /?a=%22b HTTP/1.1\" 200")
+    })
+}
+
+#[test]
+fn malformed_requests_get_their_status_from_stage_4_on() -> Check {
+    let table = [
+        ("GET / HTTP/2.0\r\n\r\n", 505),
+        ("GET  / HTTP/1.1\r\n\r\n", 400),
+        ("GET /%zz HTTP/1.1\r\n\r\n", 400),
+        ("GET /%ff HTTP/1.1\r\n\r\n", 400),
+        ("GET /\u{e9} HTTP/1.1\r\n\r\n", 400),
+        ("GET nothing HTTP/1.1\r\n\r\n", 400),
+        ("GET / HTTP/1.1\r\nA : b\r\n\r\n", 400),
+        ("GET / HTTP/1.1\r\nA: b\r\n c\r\n\r\n", 400),
+        ("GET / HTTP/1.1\r\nA\r\n\r\n", 400),
+        ("GET / HTTP/1.1\r\nA: \u{1}\r\n\r\n", 400),
+        ("GET / HTTP/1.1\r\n\r\n", 200),
+        ("GET / HTTP/1.0\r\n\r\n", 200),
+        ("\r\nGET http://localhost/?q HTTP/1.1\r\n\r\n", 200),
+    ];
+    on_each(&ANSWERING[2..], |server| {
+        for (request, status) in table {
+            server.send(request.as_bytes()).status(status).because("RFC 9112 says so.")?;
+        }
+        Ok(())
+    })
+}
+
+#[test]
+fn lengths_that_contradict_each_other_are_refused() -> Check {
+    on_each(&["stage08", "stage09"], |server| {
+        for (fields, status) in [
+            ("", 411),
+            ("Content-Length: 5, 5\r\n", 400),
+            ("Content-Length: 5\r\nContent-Length: 5\r\n", 400),
+            ("Content-Length: 99999999999999999999999\r\n", 413),
+        ] {
+            let request = format!("POST /files/a HTTP/1.1\r\n{fields}\r\nhello");
+            server.send(request.as_bytes()).status(status).because("RFC 9112, section 6.3.")?;
+        }
+        Ok(())
+    })
+}
+
+#[test]
+fn interrupted_uploads_leave_nothing() -> Check {
+    on_each(&["stage08", "stage09"], |server| {
+        let mut clients = Vec::new();
+        for _ in 0..20 {
+            let mut client = server.connect()?;
+            client.send(b"POST /files/a HTTP/1.1\r\nContent-Length: 1000000\r\n\r\nhalf")?;
+            clients.push(client);
+        }
+        clients.into_iter().for_each(|client| client.reset());
+        let start = Instant::now();
+        let is_empty =
+            || std::fs::read_dir(server.directory()).is_ok_and(|mut it| it.next().is_none());
+        // Each upload has to be seen to begin before it can be seen to be gone.
+        expect_log(server, "POST")?;
+        while !is_empty() {
+            if start.elapsed() > PATIENCE {
+                return Err(Failure::new("a file is left of an upload that was interrupted"));
+            }
+            thread::sleep(Duration::from_millis(5));
+        }
+        expect_service(server)
+    })
+}
