@@ -104,6 +104,11 @@ impl Connection {
         while self.receive(PATIENCE).is_ok() {}
     }
 
+    /// Takes no more than some kilobytes before they are read, as a client does that has hung.
+    pub fn go_deaf(&self) {
+        let _ = socket2::SockRef::from(&self.stream).set_recv_buffer_size(4096);
+    }
+
     /// Waits until the server closes the connection, whatever it says before.
     ///
     /// # Errors
