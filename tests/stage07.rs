@@ -5,13 +5,17 @@
 //! leads to a file outside.
 
 use std::fs;
+use std::io;
 
 use harness::{Check, Failure, Server};
 
+fn cannot(error: io::Error) -> Failure {
+    Failure::new(format!("this check cannot prepare its files: {error}"))
+}
+
 /// Writes a file into the server's directory.
 fn write(server: &Server, name: &str, content: impl AsRef<[u8]>) -> Check {
-    fs::write(server.directory().join(name), content)
-        .map_err(|error| Failure::new(format!("this check cannot write its file {name}: {error}")))
+    fs::write(server.directory().join(name), content).map_err(cannot)
 }
 
 #[test]
@@ -22,7 +26,7 @@ fn sends_a_file() -> Check {
         .get("/files/hello.txt")
         .status(200)
         .header("Content-Type", "application/octet-stream")
-        .header("Content-Length", "13")
+        .framed()
         .body("Hello, World!")
         .because("The body is what the file contains.")
 }
@@ -51,8 +55,7 @@ fn finds_files_by_their_decoded_names() -> Check {
 #[test]
 fn answers_404_without_a_file() -> Check {
     let server = Server::start_with_directory("stage07")?;
-    fs::create_dir(server.directory().join("folder"))
-        .map_err(|error| Failure::new(format!("this check cannot make a directory: {error}")))?;
+    fs::create_dir(server.directory().join("folder")).map_err(cannot)?;
     for path in ["/files/missing", "/files/folder", "/files/folder/", "/files/", "/files/%00"] {
         server.get(path).status(404).because("There is no file of that name: 404 says so.")?;
     }
@@ -66,23 +69,20 @@ fn answers_404_without_a_file() -> Check {
 #[test]
 fn no_name_leads_out_of_the_directory() -> Check {
     let server = Server::start_with_directory("stage07")?;
-    let outside = tempfile::NamedTempFile::new()
-        .and_then(|file| fs::write(file.path(), "a secret").map(|()| file))
-        .map_err(|error| Failure::new(format!("this check cannot write its file: {error}")))?;
-    let absolute = outside.path().to_string_lossy().replace('\\', "/");
-    let name = outside.path().file_name().unwrap_or_default().to_string_lossy();
-    let escaped = absolute.replace('/', "%2F");
+    let secret = server.outside().join("secret");
+    fs::write(&secret, "a secret").map_err(cannot)?;
     write(&server, "inside", "no secret")?;
+    let absolute = secret.to_string_lossy().replace('\\', "/");
     for path in [
-        format!("/files/../{name}"),
-        format!("/files/%2e%2e/{name}"),
-        format!("/files/%2e%2e%2f{name}"),
-        format!("/files/..%5c{name}"),
-        format!("/files/inside/../../{name}"),
-        format!("/files/{absolute}"),
-        format!("/files/{escaped}"),
+        "/files/../secret",
+        "/files/%2e%2e/secret",
+        "/files/%2e%2e%2fsecret",
+        "/files/..%5csecret",
+        "/files/inside/../../secret",
+        &format!("/files/{absolute}"),
+        &format!("/files/{}", absolute.replace('/', "%2F")),
     ] {
-        server.get(&path).refused().because(
+        server.get(path).refused().because(
             "Joining the directory and a name is not enough: \"..\" goes up, and an absolute name \
              replaces the directory. Anyone could read any file of this machine.",
         )?;
@@ -94,12 +94,11 @@ fn no_name_leads_out_of_the_directory() -> Check {
 #[test]
 fn no_link_leads_out_of_the_directory() -> Check {
     let server = Server::start_with_directory("stage07")?;
-    let cannot = |error| Failure::new(format!("this check cannot make its link: {error}"));
-    let outside = tempfile::tempdir().map_err(cannot)?;
-    fs::write(outside.path().join("secret"), "a secret").map_err(cannot)?;
+    fs::create_dir(server.outside().join("private")).map_err(cannot)?;
+    fs::write(server.outside().join("private/secret"), "a secret").map_err(cannot)?;
     let link = |to, name| std::os::unix::fs::symlink(to, server.directory().join(name));
-    link(outside.path().join("secret"), "file").map_err(cannot)?;
-    link(outside.path().to_owned(), "folder").map_err(cannot)?;
+    link("../private/secret", "file").map_err(cannot)?;
+    link("../private", "folder").map_err(cannot)?;
     for path in ["/files/file", "/files/folder/secret"] {
         server.get(path).refused().because(
             "The name is harmless, but it is a symbolic link that leads outside. Resolve the path \

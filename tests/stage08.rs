@@ -11,6 +11,9 @@ use std::time::{Duration, Instant};
 
 use harness::{Check, Failure, PATIENCE, Server};
 
+/// Long enough for a server to take in what was sent.
+const A_MOMENT: Duration = Duration::from_millis(20);
+
 /// Expects that a file of the server's directory has this content.
 fn expect_file(server: &Server, name: &str, content: &[u8]) -> Check {
     match fs::read(server.directory().join(name)) {
@@ -100,10 +103,12 @@ fn two_uploads_of_one_name_do_not_mix() -> Check {
         client.send(b"POST /files/same HTTP/1.1\r\nContent-Length: 200000\r\n\r\n")?;
         clients.push((client, [byte; 100_000]));
     }
-    for _half in 0..2 {
-        for (client, bytes) in &mut clients {
-            client.send(bytes)?;
-        }
+    for (client, bytes) in &mut clients {
+        client.send(bytes)?;
+        client.expect_silence(A_MOMENT).map_err(|failure| server.finish(failure))?;
+    }
+    for (client, bytes) in &mut clients {
+        client.send(bytes)?;
     }
     let why = "Two clients store the same name at once. Either may win, but a file that has bytes \
                of both is nobody's: each upload needs a temporary file of its own.";
@@ -125,12 +130,10 @@ fn tells_a_waiting_client_to_go_on() -> Check {
         b"POST /files/a HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\n\
           Expect: 100-continue\r\n\r\n",
     )?;
-    client.expect_interim(100).map_err(|failure| {
-        server.finish(failure).why(
-            "A client that sends Expect: 100-continue holds its body back until the server \
-             answers \"HTTP/1.1 100 Continue\\r\\n\\r\\n\" (curl gives up waiting after a second).",
-        )
-    })?;
+    let why = "A client that sends Expect: 100-continue holds its body back until the server answers \
+               \"HTTP/1.1 100 Continue\\r\\n\\r\\n\" (curl gives up waiting after a second).";
+    let told = client.expect_interim(100);
+    told.map_err(|failure| server.finish(failure.silence_means(why)).why(why))?;
     client.send(b"hello")?;
     server.answer(&mut client).status(201).because("Then the body came.")?;
     expect_file(&server, "a", b"hello")

@@ -1,5 +1,6 @@
 //! An answer, read from a connection and taken apart: as strictly as RFC 9112 asks, no stricter.
 
+use std::io;
 use std::time::{Duration, Instant};
 
 use crate::Failure;
@@ -87,10 +88,7 @@ fn find_bytes(bytes: &[u8], wanted: &[u8]) -> Option<usize> {
 /// What is wrong with an answer that ends, or stops, before its blank line.
 fn no_head(received: &[u8], ending: &Ending) -> Failure {
     match ending {
-        Ending::Failed(error) => Failure::new(format!(
-            "your server broke the connection ({error})"
-        ))
-        .why(
+        Ending::Failed(error) => broken(error).why(
             "A connection that is closed while bytes from the client are still unread is reset, \
              and the client loses the answer. Read the whole request, then answer, then close.",
         ),
@@ -110,6 +108,13 @@ fn no_head(received: &[u8], ending: &Ending) -> Failure {
             "After the last header comes a blank line: \"\\r\\n\" once for the end of the header's \
              line, and once more for the blank one.",
         ),
+    }
+}
+
+fn broken(error: &io::Error) -> Failure {
+    match error.kind() {
+        io::ErrorKind::ConnectionReset => Failure::new("your server reset the connection"),
+        _ => Failure::new(format!("the connection broke: {error}")),
     }
 }
 

@@ -136,6 +136,17 @@ impl Exchange {
         })
     }
 
+    /// Expects that the answer says how long its body is, in one of the two ways there are.
+    pub fn framed(self) -> Exchange {
+        self.expect(|answer| {
+            let framing = ["Content-Length", "Transfer-Encoding"];
+            if framing.iter().any(|name| answer.header(name).is_some()) {
+                return Ok(());
+            }
+            Err(Failure::new("the answer does not say how long its body is: no Content-Length"))
+        })
+    }
+
     /// Expects that a header is not there.
     pub fn no_header(self, name: &str) -> Exchange {
         self.expect(|answer| match answer.header(name) {
@@ -144,9 +155,15 @@ impl Exchange {
         })
     }
 
-    /// Expects exactly these bytes as the body.
+    /// Expects exactly these bytes as the body, not compressed.
     pub fn body(self, expected: impl AsRef<[u8]>) -> Exchange {
-        self.expect(|answer| same_bytes(expected.as_ref(), &answer.body))
+        self.expect(|answer| match answer.header("Content-Encoding") {
+            Some(coding) if !coding.eq_ignore_ascii_case("identity") => {
+                Err(Failure::new(format!("the body is compressed ({coding})"))
+                    .why("The client did not say that it can decompress that."))
+            }
+            _ => same_bytes(expected.as_ref(), &answer.body),
+        })
     }
 
     /// Expects a body that decompresses to exactly these bytes.
@@ -194,6 +211,11 @@ impl Exchange {
 fn same_bytes(expected: &[u8], found: &[u8]) -> Check {
     if expected == found {
         return Ok(());
+    }
+    let is_short = |bytes: &[u8]| bytes.len() <= 40 && show::is_text(bytes);
+    if is_short(expected) && is_short(found) {
+        let (found, expected) = (show::quoted(found), show::quoted(expected));
+        return Err(Failure::new(format!("the body is {found}, not {expected}")));
     }
     let problem = match (expected.len(), found.len()) {
         (a, b) if a == b => "the body has the right length, but other bytes".to_owned(),

@@ -42,7 +42,7 @@ impl Failure {
 
     /// Says what silence means here, instead of what it most often means.
     #[must_use]
-    pub(crate) fn silence_means(mut self, why: &str) -> Failure {
+    pub fn silence_means(mut self, why: &str) -> Failure {
         if self.silence {
             self.sections.insert(Section::Why, why.to_owned());
         }

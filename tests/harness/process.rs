@@ -61,6 +61,15 @@ impl Process {
         String::from_utf8_lossy(&lock(&self.output).bytes).into_owned()
     }
 
+    /// Ends the program and all that it has started.
+    pub(crate) fn kill(&mut self) {
+        if self.has_children {
+            kill_children(self.child.id());
+        }
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
     /// The process id.
     pub(crate) fn id(&self) -> u32 {
         self.child.id()
@@ -69,11 +78,7 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        if self.has_children {
-            kill_children(self.child.id());
-        }
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        self.kill();
     }
 }
 

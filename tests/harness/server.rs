@@ -4,7 +4,7 @@ use std::env;
 use std::fs;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -20,6 +20,13 @@ pub const PATIENCE: Duration = Duration::from_secs(5);
 
 /// How long to wait before looking whether a server that cannot be reached listens elsewhere.
 const SUSPICION: Duration = Duration::from_millis(700);
+
+/// The name of the directory that a server gets, within a temporary one.
+const SERVED: &str = "served";
+
+const PORT: &str = "The checks choose a port and pass it in the environment variable PORT. The \
+                    server must listen on that port of 127.0.0.1, within 5 seconds of its start.\n\
+                    In Rust: env::var(\"PORT\").unwrap_or(\"4221\".into())";
 
 /// How long a server that broke a connection gets to end, if it is crashing.
 const LAST_GASP: Duration = Duration::from_millis(100);
@@ -79,7 +86,7 @@ impl Server {
         command.current_dir(choice::repository()).env("PORT", port.to_string());
         command.env("RUST_BACKTRACE", "0");
         if let Some(directory) = &directory {
-            command.arg("--directory").arg(directory.path());
+            command.arg("--directory").arg(directory.path().join(SERVED));
         }
         let taken = port::listening("");
         let process = Process::start(&mut command, choice::is_command())
@@ -92,7 +99,16 @@ impl Server {
     /// # Panics
     ///
     /// When the server was started without one: a mistake in the check.
-    pub fn directory(&self) -> &Path {
+    pub fn directory(&self) -> PathBuf {
+        self.outside().join(SERVED)
+    }
+
+    /// The directory that contains the server's: what is in it must stay out of reach.
+    ///
+    /// # Panics
+    ///
+    /// As [`Server::directory`].
+    pub fn outside(&self) -> &Path {
         self.directory.as_ref().expect("started with a directory").path()
     }
 
@@ -151,7 +167,9 @@ impl Server {
         loop {
             match TcpStream::connect_timeout(&address, PATIENCE) {
                 Ok(stream) => return Connection::new(stream).map_err(|it| self.finish(it)),
-                Err(error) => self.may_still_come(&error, start).map_err(|it| self.finish(it))?,
+                Err(error) => self
+                    .may_still_come(&error, start)
+                    .map_err(|failure| failure.read(self.chapter()))?,
             }
             thread::sleep(PAUSE);
         }
@@ -164,26 +182,26 @@ impl Server {
         if start.elapsed() > SUSPICION {
             let mut listening = port::listening(&output);
             listening.retain(|port| !self.taken.contains(port));
-            if let Some(found) = listening.first() {
-                return Err(self.wrong_port(*found));
+            if let Some(&found) = listening.first() {
+                return Err(self.wrong_port(found));
             }
         }
         if start.elapsed() < PATIENCE {
             return Ok(());
         }
         let problem = format!("your server cannot be reached on 127.0.0.1:{}: {error}", self.port);
-        Err(Failure::new(problem).output(&output).why(
-            "The checks choose a port and pass it in the environment variable PORT. The server \
-             must listen on that port of 127.0.0.1, within 5 seconds of its start.",
-        ))
+        Err(Failure::new(problem).output(&output).why(PORT))
     }
 
+    /// The server seems to listen on another port. It does if that port falls silent with it.
     fn wrong_port(&self, found: u16) -> Failure {
         let wanted = self.port;
-        Failure::new(format!("your server does not listen on port {wanted}, but on {found}")).why(
-            "The checks choose a free port and pass it in the environment variable PORT.\n\
-             In Rust: env::var(\"PORT\").unwrap_or(\"4221\".into())",
-        )
+        self.process().kill();
+        if port::is_taken(found) {
+            return Failure::new(format!("your server does not listen on port {wanted}")).why(PORT);
+        }
+        Failure::new(format!("your server does not listen on port {wanted}, but on port {found}"))
+            .why(PORT)
     }
 
     /// Fails if the server has ended.
@@ -237,7 +255,8 @@ impl Server {
 }
 
 fn new_directory() -> Result<TempDir, Failure> {
-    TempDir::new().map_err(|error| {
+    let made = TempDir::new().and_then(|it| fs::create_dir(it.path().join(SERVED)).map(|()| it));
+    made.map_err(|error| {
         Failure::new(format!("this machine gives no temporary directory: {error}"))
     })
 }

@@ -56,7 +56,7 @@ fn escape(bytes: &[u8]) -> String {
 
 /// Shows a part of a message within a sentence, on one line and in quotes.
 pub(crate) fn quoted(bytes: &[u8]) -> String {
-    format!("\"{}\"", message(bytes).replace("\\n\n", "\\n"))
+    format!("\"{}\"", escape(bytes).replace("\\n\n", "\\n"))
 }
 
 /// Bytes in hexadecimal, sixteen to a line, with their offset: for bodies that are not text.

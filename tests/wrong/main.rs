@@ -1,0 +1,475 @@
+//! A small server with one mistake, chosen by its name on the command line, such as
+//! `wrong counts-characters`. Each is one that people really make; tests/wrong_servers.rs says
+//! which check must catch it. Some names are no mistakes but other styles, which must pass.
+//!
+//! Look for `is("…")`: that is where the mistake is.
+
+use std::collections::HashMap;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use std::{env, panic, process, thread};
+
+use flate2::Compression;
+use flate2::write::GzEncoder;
+
+struct Server {
+    variant: String,
+    directory: Option<PathBuf>,
+}
+
+struct Request {
+    line: String,
+    /// Everything up to the blank line.
+    head: String,
+    /// Names in lower case.
+    headers: HashMap<String, Vec<u8>>,
+    /// What was read after the blank line.
+    rest: Vec<u8>,
+}
+
+struct Response {
+    status: &'static str,
+    headers: Vec<(&'static str, String)>,
+    body: Vec<u8>,
+}
+
+fn main() {
+    let mut args = env::args().skip(1);
+    let variant = args.next().expect("the name of a mistake");
+    let directory = args.skip_while(|arg| arg != "--directory").nth(1).map(PathBuf::from);
+    let server = Arc::new(Server { variant, directory });
+    // Without the line number, which changes with this file, and stands in a report.
+    panic::set_hook(Box::new(|panic| {
+        let said = panic.payload().downcast_ref::<String>().map_or("", String::as_str);
+        eprintln!("thread 'main' panicked: {}", said);
+    }));
+    if server.is("exits-at-once") {
+        eprintln!("error: no configuration");
+        process::exit(3);
+    }
+    if server.is("never-listens") {
+        thread::sleep(Duration::from_secs(60));
+    }
+    let port = env::var("PORT").expect("the checks set it").parse().expect("a port");
+    let port: u16 = if server.is("another-port") { 0 } else { port }; // 0: any free one
+    let listener = TcpListener::bind(("127.0.0.1", port)).expect("the port is free");
+    let address = listener.local_addr().expect("it is bound");
+    println!("Server started at http://localhost:{}", address.port());
+    server.accept(&listener);
+}
+
+impl Server {
+    fn is(&self, name: &str) -> bool {
+        self.variant == name
+    }
+
+    fn accept(self: &Arc<Self>, listener: &TcpListener) {
+        let busy = Arc::new(Mutex::new(()));
+        let in_pool = if self.is("pool-of-four") { 4 } else { 0 };
+        thread::scope(|scope| {
+            for _ in 0..in_pool {
+                scope
+                    .spawn(|| listener.incoming().flatten().for_each(|it| self.handle_quietly(it)));
+            }
+            if in_pool > 0 {
+                return;
+            }
+            for stream in listener.incoming() {
+                let stream = stream.expect("a client");
+                if self.is("ends-after-one-client") {
+                    self.handle(stream).expect("a request");
+                    process::exit(0);
+                } else if self.is("one-at-a-time") {
+                    self.handle_quietly(stream);
+                } else if self.is("unwraps-everything") {
+                    self.handle(stream).expect("called `Result::unwrap()` on an `Err` value");
+                } else if self.is("holds-a-lock") {
+                    let (server, busy) = (Arc::clone(self), Arc::clone(&busy));
+                    thread::spawn(move || {
+                        let _guard = busy.lock();
+                        server.handle_quietly(stream);
+                    });
+                } else {
+                    let server = Arc::clone(self);
+                    thread::spawn(move || server.handle_quietly(stream));
+                }
+            }
+        });
+    }
+
+    fn handle_quietly(&self, stream: TcpStream) {
+        if let Err(error) = self.handle(stream) {
+            eprintln!("{error}");
+        }
+    }
+
+    fn handle(&self, mut stream: TcpStream) -> io::Result<()> {
+        if self.is("answers-unread") {
+            return stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n");
+        }
+        let mut rest = Vec::new();
+        loop {
+            let Some(request) = self.read_request(&mut stream, rest)? else { return Ok(()) };
+            if self.is("never-answers") {
+                thread::sleep(Duration::from_secs(60));
+            }
+            if self.is("hangs-up") {
+                return Ok(());
+            }
+            let response = self.route(&request, &mut stream)?;
+            stream.write_all(&self.format(&request, response))?;
+            if self.is("never-closes") {
+                thread::sleep(Duration::from_secs(60));
+            }
+            let has_body = request.headers.contains_key("content-length");
+            if !self.is("style-keep-alive") || has_body {
+                break;
+            }
+            rest = request.rest;
+        }
+        stream.shutdown(std::net::Shutdown::Write)?;
+        io::copy(&mut stream.take(1_000_000), &mut io::sink())?;
+        Ok(())
+    }
+
+    fn read_request(&self, stream: &mut TcpStream, rest: Vec<u8>) -> io::Result<Option<Request>> {
+        let mut bytes = rest;
+        if self.is("reads-to-the-end") {
+            stream.read_to_end(&mut bytes)?;
+        }
+        let mut piece = [0; 4096];
+        let end = loop {
+            let end = bytes.windows(4).position(|four| four == b"\r\n\r\n");
+            let enough = self.is("reads-once") && !bytes.is_empty();
+            if let Some(end) = end.or(enough.then_some(bytes.len())) {
+                break end;
+            }
+            match stream.read(&mut piece)? {
+                0 if self.is("unwraps-everything") => panic!("index out of bounds: the len is 0"),
+                0 => return Ok(None),
+                count => bytes.extend_from_slice(&piece[..count]),
+            }
+        };
+        let rest = bytes.get(end + 4..).unwrap_or_default().to_vec();
+        let head = String::from_utf8_lossy(&bytes[..end]).into_owned();
+        let line = head.lines().next().unwrap_or_default().to_owned();
+        Ok(Some(Request { line, headers: self.headers(&bytes[..end]), head, rest }))
+    }
+
+    fn headers(&self, head: &[u8]) -> HashMap<String, Vec<u8>> {
+        let mut headers = HashMap::new();
+        for line in head.split(|&byte| byte == b'\n').skip(1) {
+            let Some(colon) = line.iter().position(|&byte| byte == b':') else { continue };
+            let name = String::from_utf8_lossy(&line[..colon]).into_owned();
+            let name = if self.is("names-with-case") { name } else { name.to_ascii_lowercase() };
+            let value = line.strip_suffix(b"\r").unwrap_or(line)[colon + 1..].to_vec();
+            let value = match () {
+                () if self.is("keeps-white-space") => value,
+                () if self.is("strips-one-space") => {
+                    value.strip_prefix(b" ").map_or(value.clone(), <[u8]>::to_vec)
+                }
+                () => value.trim_ascii().to_vec(),
+            };
+            headers.entry(name).or_insert(value);
+        }
+        if self.is("names-with-case") {
+            for name in ["User-Agent", "Content-Length", "Accept-Encoding"] {
+                let value = headers.remove(name);
+                headers.extend(value.map(|value| (name.to_lowercase(), value)));
+            }
+        }
+        headers
+    }
+
+    fn route(&self, request: &Request, stream: &mut TcpStream) -> io::Result<Response> {
+        let words: Vec<_> = request.line.split(' ').collect();
+        let [method, target, version] = words[..] else {
+            let status =
+                if self.is("never-says-400") { "404 Not Found" } else { "400 Bad Request" };
+            return Ok(Response::new(status, ""));
+        };
+        if !version.starts_with("HTTP/1.") && !self.is("never-says-400") {
+            return Ok(Response::new("400 Bad Request", ""));
+        }
+        if self.is("searches-the-whole-request") && request.head.contains("GET / ") {
+            return Ok(Response::new("200 OK", ""));
+        }
+        let target = if self.is("keeps-the-query") {
+            target
+        } else {
+            target.split('?').next().unwrap_or_default()
+        };
+        let Some(path) = self.decode(target) else {
+            return Ok(Response::new("400 Bad Request", ""));
+        };
+        if let Some(text) = path.strip_prefix("/echo/") {
+            self.echo(request, text)
+        } else if let Some(name) = path.strip_prefix("/files/") {
+            match method {
+                "POST" => self.store(request, name, stream),
+                _ => Ok(self.fetch(name)),
+            }
+        } else if path == "/user-agent" {
+            Ok(self.user_agent(request))
+        } else if path == "/" || self.is("always-200") {
+            Ok(Response::new("200 OK", ""))
+        } else {
+            Ok(Response::new("404 Not Found", ""))
+        }
+    }
+
+    fn decode(&self, path: &str) -> Option<String> {
+        if self.is("does-not-decode") {
+            return Some(path.to_owned());
+        }
+        let mut decoded = Vec::new();
+        let mut bytes = path.bytes();
+        while let Some(byte) = bytes.next() {
+            let digits = (byte == b'%').then(|| (bytes.next(), bytes.next()));
+            match digits {
+                None => decoded.push(byte),
+                Some((Some(high), Some(low))) => {
+                    let digits = String::from_utf8(vec![high, low]).ok()?;
+                    decoded.push(u8::from_str_radix(&digits, 16).ok()?);
+                }
+                Some(_) if self.is("guesses-at-escapes") => decoded.push(b'%'),
+                Some(_) => return None,
+            }
+        }
+        String::from_utf8(decoded).ok()
+    }
+
+    fn echo(&self, request: &Request, text: &str) -> io::Result<Response> {
+        let accept = request.headers.get("accept-encoding").cloned().unwrap_or_default();
+        let accept = String::from_utf8_lossy(&accept).to_lowercase();
+        let mut response = Response::new("200 OK", text).header("Content-Type", "text/plain");
+        if !self.is("no-vary") {
+            response = response.header("Vary", "Accept-Encoding");
+        }
+        if self.accepts_gzip(&accept) {
+            response = response.header("Content-Encoding", "gzip");
+            if !self.is("only-says-gzip") {
+                response.body = self.compress(text)?;
+            }
+        }
+        Ok(response)
+    }
+
+    fn accepts_gzip(&self, accept: &str) -> bool {
+        if self.is("gzip-always") {
+            return true;
+        } else if self.is("gzip-by-substring") {
+            return accept.contains("gzip") && !accept.contains("q=0") || accept == "*";
+        } else if self.is("gzip-if-alone") {
+            return accept == "gzip";
+        }
+        let weight = |wanted: &str| {
+            accept.split(',').find_map(|element| {
+                let (name, weight) = element.split_once(';').unwrap_or((element, "q=1"));
+                let weight = weight.trim().trim_start_matches("q=").parse::<f32>();
+                (name.trim() == wanted).then_some(weight.unwrap_or(0.0))
+            })
+        };
+        let weight = weight("gzip").or(weight("*")).unwrap_or(0.0);
+        weight > 0.0 || self.is("ignores-weights") && accept.contains("gzip;")
+    }
+
+    fn compress(&self, text: &str) -> io::Result<Vec<u8>> {
+        let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
+        encoder.write_all(text.as_bytes())?;
+        if self.is("flushes-instead-of-finishing") {
+            encoder.flush()?;
+            return Ok(encoder.get_ref().clone());
+        }
+        encoder.finish()
+    }
+
+    fn user_agent(&self, request: &Request) -> Response {
+        let found = if self.is("finds-names-anywhere") {
+            request
+                .head
+                .split_once("User-Agent: ")
+                .map(|(_, rest)| rest.lines().next().unwrap_or_default().as_bytes().to_vec())
+        } else {
+            request.headers.get("user-agent").cloned()
+        };
+        if self.is("needs-the-header") && found.is_none() {
+            eprintln!("thread 'main' panicked: called `Option::unwrap()` on a `None` value");
+            process::exit(101); // as if this were the only thread
+        }
+        Response::new("200 OK", found.unwrap_or_default()).header("Content-Type", "text/plain")
+    }
+
+    fn fetch(&self, name: &str) -> Response {
+        let not_found = Response::new("404 Not Found", "");
+        let Some(path) = self.path(name) else { return not_found };
+        let Ok(body) = fs::read(path) else { return not_found };
+        let body = if self.is("reads-files-as-text") {
+            String::from_utf8_lossy(&body).into_owned().into_bytes()
+        } else {
+            body
+        };
+        let kind =
+            if self.is("files-as-text-plain") { "text/plain" } else { "application/octet-stream" };
+        Response::new("200 OK", body).header("Content-Type", kind)
+    }
+
+    fn path(&self, name: &str) -> Option<PathBuf> {
+        let directory = self.directory.as_ref()?;
+        let path = directory.join(name);
+        if self.is("joins-blindly") {
+            return Some(path);
+        } else if self.is("compares-prefixes") {
+            return path.starts_with(directory).then_some(path); // `..` is still in it
+        } else if self.is("follows-links") {
+            let plain = |part| matches!(part, std::path::Component::Normal(_));
+            return Path::new(name).components().all(plain).then_some(path);
+        }
+        let parent = path.parent()?.canonicalize().ok()?;
+        let real = path.canonicalize().unwrap_or(parent.join(path.file_name()?));
+        real.starts_with(directory.canonicalize().ok()?).then_some(path)
+    }
+
+    fn store(&self, request: &Request, name: &str, stream: &mut TcpStream) -> io::Result<Response> {
+        let Some(path) = self.path(name) else { return Ok(Response::new("404 Not Found", "")) };
+        let header = |name: &str| request.headers.get(name).map(|it| String::from_utf8_lossy(it));
+        let lengths = request.head.to_lowercase().matches("\r\ncontent-length:").count();
+        let digits = header("content-length").unwrap_or_default().into_owned();
+        let valid = lengths == 1 && digits.bytes().all(|byte| byte.is_ascii_digit());
+        if !valid && !self.is("trusts-lengths") {
+            return Ok(Response::new("400 Bad Request", ""));
+        }
+        let length = digits.parse().unwrap_or(0);
+        if length > 10_000_000_000 {
+            return Ok(Response::new("413 Content Too Large", ""));
+        }
+        if header("expect").is_some() && !self.is("ignores-expect") {
+            stream.write_all(b"HTTP/1.1 100 Continue\r\n\r\n")?;
+        }
+        let body = request.rest.chain(stream);
+        if self.is("stores-what-came-with-the-head") {
+            fs::write(path, &request.rest)?;
+        } else if self.is("reads-bodies-to-the-end") {
+            io::copy(&mut { body }, &mut File::create(path)?)?;
+        } else if self.is("writes-in-place") {
+            io::copy(&mut body.take(length), &mut File::create(path)?)?;
+        } else if self.is("stores-nothing") {
+            io::copy(&mut body.take(length), &mut io::sink())?;
+        } else {
+            self.store_whole(&path, &mut body.take(length), length)?;
+        }
+        let created = if self.is("created-is-200") { "200 OK" } else { "201 Created" };
+        Ok(Response::new(created, ""))
+    }
+
+    fn store_whole(&self, path: &Path, body: &mut impl Read, length: u64) -> io::Result<()> {
+        static COUNT: AtomicU64 = AtomicU64::new(0);
+        let number =
+            if self.is("one-temporary-name") { 0 } else { COUNT.fetch_add(1, Ordering::SeqCst) };
+        let part = path.with_extension(format!("part{number}"));
+        let mut file = OpenOptions::new().create(true).append(true).open(&part)?;
+        if io::copy(body, &mut file)? == length {
+            return fs::rename(part, path);
+        }
+        if !self.is("leaves-temporary-files") {
+            fs::remove_file(part)?;
+        }
+        Err(io::ErrorKind::UnexpectedEof.into())
+    }
+
+    /// Turns a response into bytes.
+    fn format(&self, request: &Request, mut response: Response) -> Vec<u8> {
+        let simple = response.body.is_empty() && response.headers.is_empty();
+        let length = match () {
+            () if self.is("counts-characters") => {
+                String::from_utf8_lossy(&response.body).chars().count()
+            }
+            () if self.is("length-too-long") && !simple => response.body.len() + 1,
+            () => response.body.len(),
+        };
+        let chunked = self.is("style-chunked") && !simple;
+        if chunked {
+            response = response.header("Transfer-Encoding", "chunked");
+        } else if !(self.is("says-no-length")
+            || self.is("never-closes")
+            || simple && self.is("style-bare"))
+        {
+            response = response.header("Content-Length", &length.to_string());
+        }
+        if self.is("style-keep-alive") {
+            let has_body = request.headers.contains_key("content-length");
+            response = response.header("Connection", if has_body { "close" } else { "keep-alive" });
+        }
+        if self.is("style-extra-headers") {
+            response.headers.insert(0, ("Server", "mine/1.0".into()));
+            response.headers.push(("Date", "Sun, 06 Nov 1994 08:49:37 GMT".into()));
+            response.headers.push(("X-Anything", String::new()));
+        }
+        if self.is("style-reversed") {
+            response.headers.reverse();
+        }
+        let mut bytes = self.head(&response).into_bytes();
+        if chunked {
+            for chunk in response.body.chunks(7) {
+                bytes.extend_from_slice(format!("{:x}\r\n", chunk.len()).as_bytes());
+                bytes.extend_from_slice(chunk);
+                bytes.extend_from_slice(b"\r\n");
+            }
+            bytes.extend_from_slice(b"0\r\n\r\n");
+        } else {
+            bytes.extend_from_slice(&response.body);
+        }
+        if self.is("adds-a-newline") && !simple {
+            bytes.extend_from_slice(b"\n");
+        }
+        bytes
+    }
+
+    fn head(&self, response: &Response) -> String {
+        let (code, phrase) = response.status.split_once(' ').unwrap_or_default();
+        let line = match () {
+            () if self.is("no-status-code") => "HTTP/1.1 OK".to_owned(),
+            () if self.is("no-version") => response.status.to_owned(),
+            () if self.is("no-space") => format!("HTTP/1.1 {code}{phrase}"),
+            () if self.is("style-other-phrases") => format!("HTTP/1.1 {code} Whatever You Say"),
+            () => format!("HTTP/1.1 {code} {phrase}"),
+        };
+        let mut head = format!("{line}\r\n");
+        for (name, value) in &response.headers {
+            let (name, value) = match (*name, value.as_str()) {
+                ("Content-Type", "text/plain") if self.is("content-type-html") => {
+                    ("Content-Type".to_owned(), "text/html".to_owned())
+                }
+                ("Content-Type", value) if self.is("style-charset") => {
+                    ("Content-Type".to_owned(), format!("{value}; charset=utf-8"))
+                }
+                (name, value) if self.is("style-lower-case") => {
+                    (name.to_lowercase(), format!("  {value} "))
+                }
+                (name, value) => (name.to_owned(), value.to_owned()),
+            };
+            let separator = if self.is("space-before-colon") { " : " } else { ": " };
+            head.push_str(&format!("{name}{separator}{value}\r\n"));
+        }
+        if !self.is("no-blank-line") {
+            head.push_str("\r\n");
+        }
+        if self.is("newline-alone") { head.replace('\r', "") } else { head }
+    }
+}
+
+impl Response {
+    fn new(status: &'static str, body: impl Into<Vec<u8>>) -> Response {
+        Response { status, headers: Vec::new(), body: body.into() }
+    }
+
+    fn header(mut self, name: &'static str, value: &str) -> Response {
+        self.headers.push((name, value.to_owned()));
+        self
+    }
+}

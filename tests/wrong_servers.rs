@@ -1,0 +1,258 @@
+//! The checks are checked: a server with one mistake must fail at the right stage's right check
+//! with the right sentence, and pass all stages before; a correct server in another style must
+//! pass everything.
+//!
+//! The servers are in tests/wrong/main.rs. The whole report that each mistake gets is kept in
+//! tests/reports/, to be read. When a report changes on purpose, rewrite them with
+//! `REWRITE=1 cargo test --test wrong_servers`, and read the difference.
+
+#![cfg(unix)] // the reports contain exit codes and errors in the words of the system
+
+use std::collections::BTreeMap;
+use std::env;
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::{Mutex, OnceLock};
+use std::thread;
+
+use harness::repository;
+use pretty_assertions::assert_eq;
+
+/// A mistake, the stage and the check that must catch it, and the sentence it must get.
+type Row = (&'static str, usize, &'static str, &'static str);
+
+#[rustfmt::skip] // a table
+const MISTAKES: &[Row] = &[
+    ("another-port", 1, "listens_on_the_port_it_is_given", "your server does not listen on port PORT, but on port PORT"),
+    ("exits-at-once", 1, "listens_on_the_port_it_is_given", "your server has ended (exit status: 3)"),
+    ("never-listens", 1, "listens_on_the_port_it_is_given", "your server cannot be reached on 127.0.0.1:PORT"),
+    ("ends-after-one-client", 1, "goes_on_after_clients_have_left", "your server has ended"),
+    ("unwraps-everything", 1, "survives_clients_that_crash", "your server has ended (exit status: 101)"),
+    ("answers-unread", 2, "reads_the_request_before_it_answers", "your server answers before the request is complete"),
+    ("answers-unread", 2, "takes_a_long_request", "your server reset the connection"),
+    ("reads-to-the-end", 2, "answers_200", "no answer within 5 seconds"),
+    ("never-answers", 2, "answers_one_client_after_another", "no answer within 5 seconds"),
+    ("hangs-up", 2, "answers_200", "your server closed the connection without an answer"),
+    ("never-closes", 2, "answers_200", "the answer does not end"),
+    ("newline-alone", 2, "answers_200", "a line of the answer ends with \\n alone"),
+    ("no-blank-line", 2, "answers_200", "the head of the answer has no end"),
+    ("no-version", 2, "answers_200", "the answer does not begin with a status line: HTTP/1.1 is expected"),
+    ("no-status-code", 2, "answers_200", "a status code of three digits is expected"),
+    ("no-space", 2, "answers_200", "a space after the status code is expected"),
+    ("space-before-colon", 2, "answers_200", "a header of the answer has no valid name"),
+    ("reads-once", 2, "reads_the_request_before_it_answers", "your server answers before the request is complete"),
+    ("always-200", 3, "answers_404_for_any_other_path", "the status is 200, not 404"),
+    ("searches-the-whole-request", 3, "takes_the_path_from_the_request_line_and_nowhere_else", "the status is 200, not 404"),
+    ("keeps-the-query", 3, "leaves_the_query_out", "the status is 404, not 200"),
+    ("never-says-400", 3, "refuses_a_malformed_request_line", "the status is 404, not 400"),
+    ("content-type-html", 4, "describes_the_body", "Content-Type is \"text/html\", not \"text/plain\""),
+    ("says-no-length", 4, "describes_the_body", "the answer does not say how long its body is"),
+    ("counts-characters", 4, "counts_bytes_not_characters", "Content-Length is 4, but the body has 5 bytes"),
+    ("length-too-long", 4, "echoes_the_text_in_the_path", "Content-Length is 7, but the body has 6 bytes"),
+    ("adds-a-newline", 4, "echoes_the_text_in_the_path", "Content-Length is 6, but the body has 7 bytes"),
+    ("does-not-decode", 4, "decodes_percent_escapes", "the body is \"two%20words\", not \"two words\""),
+    ("guesses-at-escapes", 4, "refuses_broken_escapes", "the status is 200, not 400"),
+    ("gzip-always", 4, "echoes_the_text_in_the_path", "the body is compressed (gzip)"),
+    ("names-with-case", 5, "header_names_ignore_case", "the body is \"\", not \"me\""),
+    ("keeps-white-space", 5, "answers_with_the_user_agent", "the body is \" foobar/1.2.3\", not \"foobar/1.2.3\""),
+    ("strips-one-space", 5, "white_space_around_a_value_is_not_part_of_it", "the body is"),
+    ("finds-names-anywhere", 5, "finds_the_header_among_others", "the body is \"wrong\", not \"right\""),
+    ("needs-the-header", 5, "goes_on_without_the_header", "your server has ended (exit status: 101)"),
+    ("one-at-a-time", 6, "silent_clients_do_not_delay_others", "no answer within 5 seconds"),
+    ("pool-of-four", 6, "slow_clients_do_not_delay_others", "no answer within 5 seconds"),
+    ("holds-a-lock", 6, "answers_in_any_order", "no answer within 5 seconds"),
+    ("reads-files-as-text", 7, "sends_every_byte_as_it_is", "the body has 5999936 bytes, not the expected 3000000"),
+    ("files-as-text-plain", 7, "sends_a_file", "Content-Type is \"text/plain\", not \"application/octet-stream\""),
+    ("joins-blindly", 7, "no_name_leads_out_of_the_directory", "the status is 200, not 400 to 499"),
+    ("compares-prefixes", 7, "no_name_leads_out_of_the_directory", "the status is 200, not 400 to 499"),
+    ("follows-links", 7, "no_link_leads_out_of_the_directory", "the status is 200, not 400 to 499"),
+    ("created-is-200", 8, "stores_the_body", "the status is 200, not 201"),
+    ("stores-nothing", 8, "stores_the_body", "the file text is not there"),
+    ("stores-what-came-with-the-head", 8, "takes_a_body_in_pieces", "your server answers before the request is complete"),
+    ("reads-bodies-to-the-end", 8, "stores_the_body", "no answer within 5 seconds"),
+    ("writes-in-place", 8, "a_file_appears_whole_or_not_at_all", "the directory should hold the files [\"old\"], but it holds [\"new\", \"old\"]"),
+    ("leaves-temporary-files", 8, "a_file_appears_whole_or_not_at_all", "the directory should hold the files [\"old\"], but it holds"),
+    ("one-temporary-name", 8, "two_uploads_of_one_name_do_not_mix", "your server closed the connection without an answer"),
+    ("ignores-expect", 8, "tells_a_waiting_client_to_go_on", "no answer within 5 seconds"),
+    ("trusts-lengths", 8, "refuses_lengths_that_make_no_sense", "the status is 201, not 400"),
+    ("only-says-gzip", 9, "compresses_when_asked", "the body is not valid gzip"),
+    ("flushes-instead-of-finishing", 9, "compresses_when_asked", "the body is not valid gzip"),
+    ("gzip-if-alone", 9, "finds_gzip_in_a_list", "the answer has no Content-Encoding"),
+    ("ignores-weights", 9, "respects_a_weight_of_zero", "the answer has Content-Encoding: gzip"),
+    ("gzip-by-substring", 9, "a_name_that_merely_contains_gzip_does_not_count", "the answer has Content-Encoding: gzip"),
+    ("no-vary", 9, "tells_caches_what_the_answer_depends_on", "the answer has no Vary"),
+];
+
+/// Correct servers that do things differently.
+const STYLES: [&str; 9] = [
+    "style-plain",
+    "style-bare",
+    "style-chunked",
+    "style-keep-alive",
+    "style-extra-headers",
+    "style-reversed",
+    "style-lower-case",
+    "style-other-phrases",
+    "style-charset",
+];
+
+const STAGES: usize = 9;
+
+/// How many servers are checked at a time. Most of them wait.
+const AT_A_TIME: usize = 8;
+
+/// The program that runs the checks of a stage, as cargo built it.
+fn checks(stage: usize) -> &'static PathBuf {
+    static PROGRAMS: OnceLock<BTreeMap<String, PathBuf>> = OnceLock::new();
+    let programs = PROGRAMS.get_or_init(|| {
+        let output = cargo(&["test", "--no-run", "--package", "tests", "--test", "stage*"]);
+        let lines = output.lines().filter_map(|line| line.trim().strip_prefix("Executable "));
+        let words = lines.filter_map(|line| line.split_once(".rs ("));
+        words
+            .map(|(name, path)| (name.to_owned(), repository().join(path.trim_end_matches(')'))))
+            .collect()
+    });
+    &programs[&format!("stage{stage:02}")]
+}
+
+/// What cargo says on stderr.
+fn cargo(args: &[&str]) -> String {
+    let cargo = env::var_os("CARGO").unwrap_or("cargo".into());
+    let output = Command::new(cargo).args(args).current_dir(repository()).output();
+    let output = output.expect("cargo runs");
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{said}");
+    said
+}
+
+/// Where cargo put the wrong servers.
+fn wrong_server() -> &'static PathBuf {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    BUILT.get_or_init(|| {
+        cargo(&["build", "--package", "tests", "--example", "wrong"]);
+        checks(1).parent().expect("a directory").with_file_name("examples").join("wrong")
+    })
+}
+
+/// Runs the checks of a stage, or one of them, on a wrong server: the output if they fail.
+fn run(variant: &str, stage: usize, check: Option<&str>) -> Result<(), String> {
+    let mut command = Command::new(checks(stage));
+    command.env("SERVER", format!("'{}' {variant}", wrong_server().display()));
+    command.env_remove("PORT").current_dir(repository().join("tests"));
+    if let Some(check) = check {
+        command.args(["--exact", check]);
+    }
+    let output = command.output().expect("the checks run");
+    if output.status.success() {
+        return Ok(());
+    }
+    Err(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// Calls a function for each item, some at a time, and returns all complaints.
+fn complaints<T: Copy + Sync + Send>(
+    items: &[T],
+    examine: impl Fn(T) -> Result<(), String> + Sync,
+) -> Vec<String> {
+    let next = Mutex::new(items.iter());
+    let complaints = Mutex::new(Vec::new());
+    thread::scope(|scope| {
+        for _ in 0..AT_A_TIME {
+            scope.spawn(|| {
+                loop {
+                    let item = next.lock().expect("no panic holds it").next().copied();
+                    let Some(item) = item else { return };
+                    if let Err(complaint) = examine(item) {
+                        complaints.lock().expect("no panic holds it").push(complaint);
+                    }
+                }
+            });
+        }
+    });
+    complaints.into_inner().expect("no panic holds it")
+}
+
+/// The report of a failed check, with the port, which varies, replaced by a word.
+fn report(output: &str) -> String {
+    let begin = output.find("Error: ").unwrap_or(0);
+    let end = output[begin..].find("\n\n\n").map_or(output.len(), |length| begin + length);
+    let mut report = output[begin..end].trim_end().to_owned();
+    for before in ["port ", "127.0.0.1:", "localhost:"] {
+        let mut parts = report.split(before).map(str::to_owned);
+        let first = parts.next().unwrap_or_default();
+        report = parts.fold(first, |text, part| {
+            let rest = part.trim_start_matches(|character: char| character.is_ascii_digit());
+            let word = if rest.len() < part.len() { "PORT" } else { "" };
+            format!("{text}{before}{word}{rest}")
+        });
+    }
+    report + "\n"
+}
+
+#[test]
+fn each_mistake_gets_its_sentence() {
+    let complaints = complaints(MISTAKES, |(variant, stage, check, sentence)| {
+        match run(variant, stage, Some(check)) {
+            Ok(()) => Err(format!("{variant} passes the check {check} of stage {stage}")),
+            Err(output) if report(&output).contains(sentence) => {
+                keep(&format!("{stage:02}-{variant}.{check}"), &report(&output))
+            }
+            Err(output) => Err(format!("{variant} does not get \"{sentence}\", but\n{output}")),
+        }
+    });
+    assert!(complaints.is_empty(), "{}", complaints.join("\n"));
+}
+
+#[test]
+fn no_mistake_is_blamed_on_an_earlier_stage() {
+    let complaints = complaints(MISTAKES, |(variant, stage, ..)| {
+        let earlier = (1..stage).map(|earlier| run(variant, earlier, None));
+        earlier.collect::<Result<(), _>>().map_err(|output| format!("{variant}\n{output}"))
+    });
+    assert!(complaints.is_empty(), "{}", complaints.join("\n"));
+}
+
+#[test]
+fn other_styles_pass() {
+    let complaints = complaints(&STYLES, |style| {
+        let stages = (1..=STAGES).map(|stage| run(style, stage, None));
+        stages.collect::<Result<(), _>>().map_err(|output| format!("{style}\n{output}"))
+    });
+    assert!(complaints.is_empty(), "{}", complaints.join("\n"));
+}
+
+#[test]
+fn every_report_belongs_to_a_mistake() {
+    if env::var_os("REWRITE").is_some() {
+        return; // they are being written at this moment
+    }
+    let expected: Vec<_> = {
+        let names = MISTAKES
+            .iter()
+            .map(|(variant, stage, check, _)| format!("{stage:02}-{variant}.{check}.txt"));
+        let mut names: Vec<_> = names.collect();
+        names.sort();
+        names
+    };
+    let entries = fs::read_dir(repository().join("tests/reports")).expect("the reports are there");
+    let mut found: Vec<_> = entries
+        .map(|entry| entry.expect("readable").file_name().to_string_lossy().into_owned())
+        .collect();
+    found.sort();
+    assert_eq!(found, expected);
+}
+
+/// Compares a report with the one that is kept, or keeps it if `REWRITE` is set.
+fn keep(name: &str, report: &str) -> Result<(), String> {
+    let path = repository().join(format!("tests/reports/{name}.txt"));
+    if env::var_os("REWRITE").is_some() {
+        return fs::write(&path, report).map_err(|error| format!("{}: {error}", path.display()));
+    }
+    let kept = fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))?;
+    if kept == report {
+        return Ok(());
+    }
+    let difference = pretty_assertions::StrComparison::new(&kept, report);
+    Err(format!("the report {name} has changed (REWRITE=1 accepts it)\n{difference}"))
+}
