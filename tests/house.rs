@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use harness::repository;
+use harness::{Stage, repository};
 use pretty_assertions::assert_eq;
 
 /// Methods that a stage may call only from a certain stage on, as the module they belong to.
@@ -24,12 +24,7 @@ fn read(path: impl AsRef<Path>) -> String {
 
 /// The folders of the stages in their order, such as `04-echo`.
 fn stages() -> Vec<String> {
-    let entries = fs::read_dir(repository().join("stages")).expect("the stages are there");
-    let names = entries.map(|it| it.expect("readable").file_name().to_string_lossy().into_owned());
-    let mut stages: Vec<_> =
-        names.filter(|name| name.starts_with(|first: char| first.is_ascii_digit())).collect();
-    stages.sort();
-    stages
+    Stage::all().into_iter().map(|stage| stage.folder).collect()
 }
 
 fn number(stage: &str) -> u32 {

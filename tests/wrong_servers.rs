@@ -16,7 +16,7 @@ use std::process::Command;
 use std::sync::{Mutex, OnceLock};
 use std::thread;
 
-use harness::repository;
+use harness::{cargo, check_programs, repository};
 use pretty_assertions::assert_eq;
 
 /// A mistake, the stage and the check that must catch it, and the sentence it must get.
@@ -105,32 +105,17 @@ const AT_A_TIME: usize = 8;
 /// The program that runs the checks of a stage, as cargo built it.
 fn checks(stage: usize) -> &'static PathBuf {
     static PROGRAMS: OnceLock<BTreeMap<String, PathBuf>> = OnceLock::new();
-    let programs = PROGRAMS.get_or_init(|| {
-        let output = cargo(&["test", "--no-run", "--package", "tests", "--test", "stage*"]);
-        let lines = output.lines().filter_map(|line| line.trim().strip_prefix("Executable "));
-        let words = lines.filter_map(|line| line.split_once(".rs ("));
-        words
-            .map(|(name, path)| (name.to_owned(), repository().join(path.trim_end_matches(')'))))
-            .collect()
-    });
+    let programs =
+        PROGRAMS.get_or_init(|| check_programs().unwrap_or_else(|said| panic!("{said}")));
     &programs[&format!("stage{stage:02}")]
-}
-
-/// What cargo says on stderr.
-fn cargo(args: &[&str]) -> String {
-    let cargo = env::var_os("CARGO").unwrap_or("cargo".into());
-    let output = Command::new(cargo).args(args).current_dir(repository()).output();
-    let output = output.expect("cargo runs");
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(output.status.success(), "{said}");
-    said
 }
 
 /// Where cargo put the wrong servers.
 fn wrong_server() -> &'static PathBuf {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     BUILT.get_or_init(|| {
-        cargo(&["build", "--package", "tests", "--example", "wrong"]);
+        let built = cargo(&["build", "--package", "tests", "--example", "wrong"]);
+        built.unwrap_or_else(|said| panic!("{said}"));
         checks(1).parent().expect("a directory").with_file_name("examples").join("wrong")
     })
 }

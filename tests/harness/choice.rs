@@ -3,17 +3,11 @@
 use std::collections::BTreeMap;
 use std::env;
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 use std::sync::{Mutex, OnceLock, PoisonError};
 
-use crate::Failure;
-
-/// The repository: where `SERVER` is run, and where `stages/mine` is looked for.
-pub fn repository() -> &'static Path {
-    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
-    here.parent().unwrap_or(here)
-}
+use crate::{Failure, repository};
 
 /// A program to check.
 #[derive(Debug, Clone)]

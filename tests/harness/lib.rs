@@ -27,6 +27,7 @@
 //! | `exchange` | a request, its answer, and what is expected of it |
 //! | `failure` | the report of what went wrong |
 //! | `show` | bytes made visible |
+//! | `stages` | the stages by name, and the programs that run their checks |
 
 mod answer;
 mod choice;
@@ -37,10 +38,12 @@ mod port;
 mod process;
 mod server;
 mod show;
+mod stages;
 
 pub use answer::Answer;
-pub use choice::{own_command, repository};
+pub use choice::own_command;
 pub use connection::Connection;
 pub use exchange::{Exchange, Request};
 pub use failure::{Check, Failure};
 pub use server::{PATIENCE, Server};
+pub use stages::{Stage, cargo, check_programs, repository};

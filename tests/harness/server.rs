@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 use crate::process::Process;
-use crate::{Answer, Connection, Exchange, Failure, Request, choice, port};
+use crate::{Answer, Connection, Exchange, Failure, Request, Stage, choice, port, repository};
 
 /// How long a check waits for a server: to start, to answer, to go on with an answer.
 pub const PATIENCE: Duration = Duration::from_secs(5);
@@ -83,7 +83,7 @@ impl Server {
         directory: Option<TempDir>,
     ) -> Result<Server, Failure> {
         let (port, turn) = take_port()?;
-        command.current_dir(choice::repository()).env("PORT", port.to_string());
+        command.current_dir(repository()).env("PORT", port.to_string());
         command.env("RUST_BACKTRACE", "0");
         if let Some(directory) = &directory {
             command.arg("--directory").arg(directory.path().join(SERVED));
@@ -240,13 +240,9 @@ impl Server {
         failure.read(self.chapter())
     }
 
-    /// The chapter of the stage, such as `docs/04-echo.md`: it has the name of the stage's folder.
     fn chapter(&self) -> String {
-        let number = self.stage.trim_start_matches("stage");
-        let stages = fs::read_dir(choice::repository().join("stages")).into_iter().flatten();
-        let mut names = stages.flatten().map(|it| it.file_name().to_string_lossy().into_owned());
-        let name = names.find(|name| name.starts_with(number)).unwrap_or_default();
-        format!("docs/{name}.md")
+        let stage = Stage::all().into_iter().find(|stage| stage.name() == self.stage);
+        stage.map(|stage| stage.chapter()).unwrap_or_default()
     }
 
     fn process(&self) -> MutexGuard<'_, Process> {

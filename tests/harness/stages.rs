@@ -1,0 +1,86 @@
+//! The stages: their names, their checks, and the programs that run the checks.
+
+use std::collections::BTreeMap;
+use std::env;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// The repository: where `SERVER` is run, and where `stages/mine` is looked for.
+pub fn repository() -> &'static Path {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    here.parent().unwrap_or(here)
+}
+
+/// A stage of the course.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Stage {
+    /// Its folder, which is also the name of its chapter, such as `04-echo`.
+    pub folder: String,
+}
+
+impl Stage {
+    /// All stages in their order.
+    pub fn all() -> Vec<Stage> {
+        let entries = fs::read_dir(repository().join("stages")).into_iter().flatten().flatten();
+        let names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
+        let numbered = names.filter(|name| name.starts_with(|first: char| first.is_ascii_digit()));
+        let mut stages: Vec<_> = numbered.map(|folder| Stage { folder }).collect();
+        stages.sort();
+        stages
+    }
+
+    /// Its number in two digits, such as `04`.
+    pub fn number(&self) -> &str {
+        self.folder.split('-').next().unwrap_or_default()
+    }
+
+    /// The name of its program and of its checks, such as `stage04`.
+    pub fn name(&self) -> String {
+        format!("stage{}", self.number())
+    }
+
+    /// Its title, such as `files get`.
+    pub fn title(&self) -> String {
+        self.folder.split('-').skip(1).collect::<Vec<_>>().join(" ")
+    }
+
+    /// Its chapter, such as `docs/04-echo.md`.
+    pub fn chapter(&self) -> String {
+        format!("docs/{}.md", self.folder)
+    }
+
+    /// The names of its checks, in the order in which they are written.
+    pub fn checks(&self) -> Vec<String> {
+        let path = repository().join(format!("tests/{}.rs", self.name()));
+        let code = fs::read_to_string(path).unwrap_or_default();
+        let tests = code.split("#[test]\nfn ").skip(1);
+        tests.filter_map(|test| Some(test.split_once('(')?.0.to_owned())).collect()
+    }
+}
+
+/// Runs cargo in the repository.
+///
+/// # Errors
+///
+/// With all that cargo said, when it fails.
+pub fn cargo(args: &[&str]) -> Result<String, String> {
+    let cargo = env::var_os("CARGO").unwrap_or("cargo".into());
+    let output = Command::new(cargo).args(args).current_dir(repository()).output();
+    let output = output.map_err(|error| format!("cargo cannot be run: {error}"))?;
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    if output.status.success() { Ok(said) } else { Err(said) }
+}
+
+/// The programs that run the checks, by the names of their stages. Builds them if need be.
+///
+/// # Errors
+///
+/// With all that cargo said, when it fails.
+pub fn check_programs() -> Result<BTreeMap<String, PathBuf>, String> {
+    let said = cargo(&["test", "--no-run", "--package", "tests", "--test", "stage*"])?;
+    // A line of it: `  Executable stage04.rs (target/debug/deps/stage04-0123456789abcdef)`
+    let lines = said.lines().filter_map(|line| line.trim().strip_prefix("Executable "));
+    let pairs = lines.filter_map(|line| line.trim_end_matches(')').split_once(".rs ("));
+    Ok(pairs.map(|(name, path)| (name.to_owned(), repository().join(path))).collect())
+}
