@@ -4,7 +4,7 @@
 
 use std::collections::BTreeSet;
 use std::env;
-use std::io::{self, IsTerminal};
+use std::io::{self, IsTerminal, Write};
 use std::path::Path;
 use std::process::{Command, ExitCode};
 
@@ -20,32 +20,45 @@ struct Findings {
 }
 
 fn main() -> ExitCode {
-    println!("Checking {}.\n", subject());
-    let programs = match check_programs() {
-        Ok(programs) => programs,
-        Err(said) => {
-            eprintln!("{said}");
-            return ExitCode::FAILURE;
+    match check_all(&mut io::stdout()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Stop::Failed) => ExitCode::FAILURE,
+        Err(Stop::Broken(reason)) => {
+            eprintln!("error: {}", reason.trim_end());
+            ExitCode::FAILURE
         }
-    };
+    }
+}
+
+/// Why the list ends before the last stage.
+enum Stop {
+    /// A stage failed, and has been explained.
+    Failed,
+    /// The checks cannot be run, or nobody reads what they find.
+    Broken(String),
+}
+
+impl From<io::Error> for Stop {
+    fn from(error: io::Error) -> Stop {
+        Stop::Broken(error.to_string())
+    }
+}
+
+fn check_all(out: &mut impl Write) -> Result<(), Stop> {
+    writeln!(out, "Checking {}.\n", subject())?;
+    let programs = check_programs().map_err(Stop::Broken)?;
     let stages = Stage::all();
     for stage in &stages {
         let Some(program) = programs.get(&stage.name()) else { continue };
-        let findings = match run(program) {
-            Ok(findings) => findings,
-            Err(error) => {
-                eprintln!("error: the checks of {} cannot be run: {error}", stage.name());
-                return ExitCode::FAILURE;
-            }
-        };
+        let findings = run(program)?;
         if !findings.failed.is_empty() {
-            explain(stage, &findings);
-            return ExitCode::FAILURE;
+            explain(out, stage, &findings)?;
+            return Err(Stop::Failed);
         }
-        println!("  {}  {} {}", green("ok"), stage.number(), stage.title());
+        writeln!(out, "  {}  {} {}", green("ok"), stage.number(), stage.title())?;
     }
-    println!("\nAll {} stages stand.", stages.len());
-    ExitCode::SUCCESS
+    writeln!(out, "\nAll {} stages stand.", stages.len())?;
+    Ok(())
 }
 
 /// What is checked, in words.
@@ -73,21 +86,21 @@ fn run(program: &Path) -> io::Result<Findings> {
 }
 
 /// Lists the checks of a stage that does not stand, and reports the first that failed.
-fn explain(stage: &Stage, findings: &Findings) {
-    println!("  {}  {} {}\n", red("no"), stage.number(), stage.title());
+fn explain(out: &mut impl Write, stage: &Stage, findings: &Findings) -> io::Result<()> {
+    writeln!(out, "  {}  {} {}\n", red("no"), stage.number(), stage.title())?;
     let checks = stage.checks();
     for check in &checks {
         let mark = if findings.failed.contains(check) { red("no") } else { green("ok") };
-        println!("      {mark}  {check}");
+        writeln!(out, "      {mark}  {check}")?;
     }
     let first = checks.iter().find(|check| findings.failed.contains(*check));
     let report = first.and_then(|check| report(&findings.reports, check)).unwrap_or_default();
     if report.contains("does not compile") {
         let lines = findings.compiler.lines().filter(|line| !line.contains(": checking "));
-        println!("\n{}", lines.collect::<Vec<_>>().join("\n"));
+        writeln!(out, "\n{}", lines.collect::<Vec<_>>().join("\n"))?;
     }
-    println!("\n{report}\n");
-    println!("To run this stage alone: cargo test --test {}", stage.name());
+    writeln!(out, "\n{report}\n")?;
+    writeln!(out, "To run this stage alone: cargo test --test {}", stage.name())
 }
 
 /// The report of one check in what the test runner wrote.

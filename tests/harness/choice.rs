@@ -17,7 +17,7 @@ enum Choice {
     /// A binary of this workspace.
     Binary(PathBuf),
     /// A binary of this workspace that cannot be built.
-    Broken(&'static str),
+    Broken(String),
 }
 
 /// Whether the program is run through a shell, which may start others.
@@ -51,7 +51,7 @@ fn to_command(choice: &Choice) -> Result<Command, Failure> {
         Choice::Command(line) => Ok(shell(line)),
         Choice::Binary(path) => Ok(Command::new(path)),
         Choice::Broken(name) => Err(Failure::new(format!("{name} does not compile"))
-            .why("The compiler's messages stand further up, before the first result.")),
+            .why("The compiler's messages stand above.")),
     }
 }
 
@@ -73,7 +73,7 @@ fn build(name: &'static str) -> Choice {
     let cargo = env::var_os("CARGO").unwrap_or("cargo".into());
     let mut command = Command::new(cargo);
     command.args(["build", "--quiet", "--bin", name]).current_dir(repository());
-    let Some(profile) = profile_directory() else { return Choice::Broken(name) };
+    let Some(profile) = profile_directory() else { return Choice::Broken(name.to_owned()) };
     if profile.ends_with("release") {
         command.arg("--release");
     }
@@ -81,7 +81,8 @@ fn build(name: &'static str) -> Choice {
         Ok(status) if status.success() => {
             Choice::Binary(profile.join(format!("{name}{}", env::consts::EXE_SUFFIX)))
         }
-        _ => Choice::Broken(name),
+        _ if name == "mine" => Choice::Broken("stages/mine".to_owned()),
+        _ => Choice::Broken(name.to_owned()),
     }
 }
 

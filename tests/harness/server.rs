@@ -5,7 +5,7 @@ use std::fs;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, ExitStatus};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -20,6 +20,9 @@ pub const PATIENCE: Duration = Duration::from_secs(5);
 
 /// How long to wait before looking whether a server that cannot be reached listens elsewhere.
 const SUSPICION: Duration = Duration::from_millis(700);
+
+/// The exit code by which a shell says that it found no such program.
+const NOT_FOUND: i32 = 127;
 
 /// The name of the directory that a server gets, within a temporary one.
 const SERVED: &str = "served";
@@ -211,19 +214,10 @@ impl Server {
     /// With its exit status and its last words.
     pub fn is_running(&self) -> Result<(), Failure> {
         let mut process = self.process();
-        let Some(status) = process.ended() else { return Ok(()) };
-        let output = process.output();
-        let failure = Failure::new(format!("your server has ended ({status})"));
-        let lower = output.to_lowercase();
-        let failure = if lower.contains("in use") || lower.contains("eaddrinuse") {
-            failure.why(
-                "Its port was taken. The checks run several servers at once, each with a port of \
-                 its own in the environment variable PORT: is that the port it listens on?",
-            )
-        } else {
-            failure.why("A server goes on until it is stopped, whatever its clients do.")
-        };
-        Err(failure.output(&output))
+        match process.ended() {
+            Some(status) => Err(ended(status, &process.output())),
+            None => Ok(()),
+        }
     }
 
     /// Completes a failure with what only the server knows: whether it has ended meanwhile, and
@@ -247,6 +241,25 @@ impl Server {
 
     fn process(&self) -> MutexGuard<'_, Process> {
         self.process.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What a server's end means, judging by its exit status and its last words.
+fn ended(status: ExitStatus, output: &str) -> Failure {
+    let failure = Failure::new(format!("your server has ended ({status})")).output(output);
+    let words = output.to_lowercase();
+    if status.code() == Some(NOT_FOUND) && choice::is_command() {
+        Failure::new("the command in SERVER starts no program").output(output).why(
+            "It is run by the shell in the top directory of this repository: is the path in it \
+             right from there?",
+        )
+    } else if words.contains("in use") || words.contains("eaddrinuse") {
+        failure.why(
+            "Its port was taken. The checks run several servers at once, each with a port of its \
+             own in the environment variable PORT: is that the port it listens on?",
+        )
+    } else {
+        failure.why("A server goes on until it is stopped, whatever its clients do.")
     }
 }
 
