@@ -164,6 +164,9 @@ fn malformed_requests_get_their_status_from_stage_4_on() -> Check {
         ("GET /%ff HTTP/1.1\r\n\r\n", 400),
         ("GET /\u{e9} HTTP/1.1\r\n\r\n", 400),
         ("GET nothing HTTP/1.1\r\n\r\n", 400),
+        ("GET * HTTP/1.1\r\n\r\n", 400),
+        ("GET http:///a HTTP/1.1\r\n\r\n", 400),
+        ("GET /\"a HTTP/1.1\r\n\r\n", 400),
         ("GET / HTTP/1.1\r\nA : b\r\n\r\n", 400),
         ("GET / HTTP/1.1\r\nA: b\r\n c\r\n\r\n", 400),
         ("GET / HTTP/1.1\r\nA\r\n\r\n", 400),
@@ -181,18 +184,89 @@ fn malformed_requests_get_their_status_from_stage_4_on() -> Check {
 }
 
 #[test]
-fn lengths_that_contradict_each_other_are_refused() -> Check {
-    on_each(&["stage08", "stage09"], |server| {
+fn lengths_that_contradict_each_other_are_refused_from_stage_4_on() -> Check {
+    on_each(&ANSWERING[2..], |server| {
         for (fields, status) in [
-            ("", 411),
             ("Content-Length: 5, 5\r\n", 400),
+            ("Content-Length: five\r\n", 400),
+            ("Content-Length: +5\r\n", 400),
             ("Content-Length: 5\r\nContent-Length: 5\r\n", 400),
-            ("Content-Length: 99999999999999999999999\r\n", 413),
+            ("Content-Length: 5\r\nTransfer-Encoding: chunked\r\n", 400),
+            ("Transfer-Encoding: chunked\r\n", 501),
         ] {
-            let request = format!("POST /files/a HTTP/1.1\r\n{fields}\r\nhello");
-            server.send(request.as_bytes()).status(status).because("RFC 9112, section 6.3.")?;
+            for method in ["GET /", "POST /files/a"] {
+                let request = format!("{method} HTTP/1.1\r\n{fields}\r\nhello");
+                server.send(request.as_bytes()).status(status).because("RFC 9112, section 6.3.")?;
+            }
         }
         Ok(())
+    })
+}
+
+#[test]
+fn a_body_needs_a_length_that_can_be_stored() -> Check {
+    on_each(&["stage08", "stage09"], |server| {
+        let why = "RFC 9110, sections 15.5.12 and 15.5.14.";
+        server.send(b"POST /files/a HTTP/1.1\r\n\r\n").status(411).because(why)?;
+        for length in ["8589934593", "99999999999999999999999"] {
+            let request = format!("POST /files/a HTTP/1.1\r\nContent-Length: {length}\r\n\r\n");
+            server.send(request.as_bytes()).status(413).because(why)?;
+        }
+        Ok(())
+    })
+}
+
+#[test]
+fn only_who_waits_for_100_continue_gets_it() -> Check {
+    on_each(&["stage08", "stage09"], |server| {
+        let mut client = server.connect()?;
+        client
+            .send(b"POST /files/a HTTP/1.1\r\nContent-Length: 5\r\nExpect: 100-Continue\r\n\r\n")?;
+        client.expect_interim(100)?;
+        client.send(b"hello")?;
+        server.answer(&mut client).status(201).because("Then the body came.")?;
+        let mut old = server.connect()?;
+        old.send(b"POST /files/b HTTP/1.0\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n")?;
+        old.expect_silence(Duration::from_millis(50))?;
+        old.send(b"hello")?;
+        server.answer(&mut old).status(201).because("HTTP/1.0 has no 100 Continue.")
+    })
+}
+
+#[test]
+fn an_answer_to_head_has_no_body_from_stage_5_on() -> Check {
+    on_each(&ANSWERING[3..], |server| {
+        for target in ["/echo/abc", "/%zz", "/missing"] {
+            let answer = server.request("HEAD", target).send().answer()?;
+            assert!(answer.raw.ends_with(b"\r\n\r\n"), "{answer:?}");
+            let length = answer.header("Content-Length").map(str::len);
+            assert!(length.is_some(), "{answer:?}");
+        }
+        Ok(())
+    })
+}
+
+#[test]
+fn a_client_that_goes_on_sending_still_gets_its_answer() -> Check {
+    on_each(&ANSWERING, |server| {
+        let mut client = server.connect()?;
+        client.send(b"POST /missing HTTP/1.1\r\nContent-Length: 1000000\r\n\r\n")?;
+        let start = Instant::now();
+        while start.elapsed() < Duration::from_secs(3) {
+            client.send(b"one more piece")?; // for longer than the server waits in silence
+            thread::sleep(Duration::from_millis(100));
+        }
+        server.answer(&mut client).no_server_error().because("It came before the body.")
+    })
+}
+
+#[test]
+fn a_log_line_cannot_be_forged() -> Check {
+    on_each(&ANSWERING[3..], |server| {
+        server.get("/?\"200").answer()?;
+        expect_log(server, r#""GET /?\"200 HTTP/1.1" "#)?;
+        server.send(b"GET /\x1b[2J HTTP/1.1\r\n\r\n").answer()?;
+        expect_log(server, r#""GET /\x1b[2J HTTP/1.1" 400"#)
     })
 }
 

@@ -27,13 +27,18 @@ impl<'a> Body<'a> {
     ///
     /// # Errors
     ///
-    /// See [`content_length`].
+    /// 411 without a `length`, 413 above [`MAX_BODY`].
     pub(crate) fn new(
         head: &Head,
+        length: Option<u64>,
         rest: &'a [u8],
         client: &'a Client,
     ) -> Result<Body<'a>, Refused> {
-        let length = content_length(head.headers)?;
+        let missing = Refused { status: 411, why: "the request has no Content-Length" };
+        let length = length.ok_or(missing)?;
+        if length > MAX_BODY {
+            return Err(Refused { status: 413, why: "the body is larger than 8 GiB" });
+        }
         let waits = expects_continue(head) && rest.is_empty() && length > 0;
         let waiting = waits.then_some(client);
         Ok(Body { bytes: Exactly { source: rest.chain(client), left: length }, waiting })
@@ -56,40 +61,38 @@ fn expects_continue(head: &Head) -> bool {
         && head.headers.list("Expect").any(|it| it.eq_ignore_ascii_case("100-continue"))
 }
 
-/// How long the body of a request with these fields is (RFC 9112, section 6.3).
+/// How long the body of a request with these fields is (RFC 9112, section 6.3), if they say so.
 ///
 /// # Errors
 ///
 /// 400 when a length is no number, when there is more than one, and when there is one beside
 /// `Transfer-Encoding`: two programs could disagree about where such a body ends. 501 for
-/// `Transfer-Encoding` alone, 411 when there is neither, 413 above [`MAX_BODY`].
-fn content_length(headers: Headers) -> Result<u64, Refused> {
+/// `Transfer-Encoding` alone.
+pub(crate) fn content_length(headers: Headers) -> Result<Option<u64>, Refused> {
     let mut lengths = headers.all("Content-Length");
     let encoded = headers.get("Transfer-Encoding").is_some();
     match (lengths.next(), lengths.next()) {
         (Some(_), _) if encoded => {
             Err(bad_request("a request has either a Content-Length or a Transfer-Encoding"))
         }
-        (Some(_), Some(_)) => Err(bad_request("there is more than one Content-Length")),
-        (Some(length), None) => number(length),
         (None, _) if encoded => {
             Err(Refused { status: 501, why: "this server does not decode transfer codings" })
         }
-        (None, _) => Err(Refused { status: 411, why: "the request has no Content-Length" }),
+        (Some(_), Some(_)) => Err(bad_request("there is more than one Content-Length")),
+        (Some(digits), None) => number(digits).map(Some),
+        (None, _) => Ok(None),
     }
 }
 
-/// `Content-Length = 1*DIGIT` (RFC 9110, section 8.6): no sign, no space, no comma.
+/// `Content-Length = 1*DIGIT` (RFC 9110, section 8.6): no sign, no space, no comma. A number that
+/// does not fit counts as the largest that does: it is above any limit.
 fn number(digits: &[u8]) -> Result<u64, Refused> {
     if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
         return Err(bad_request("Content-Length is not a number"));
     }
-    let value = digits
-        .iter()
-        .try_fold(0u64, |value, digit| value.checked_mul(10)?.checked_add(u64::from(digit - b'0')));
-    value
-        .filter(|&value| value <= MAX_BODY)
-        .ok_or(Refused { status: 413, why: "the body is larger than 8 GiB" })
+    Ok(digits.iter().fold(0u64, |value, digit| {
+        value.saturating_mul(10).saturating_add(u64::from(digit - b'0'))
+    }))
 }
 
 /// Reads `left` bytes of `source` and then ends, whether or not `source` has more.
@@ -127,14 +130,14 @@ mod tests {
     use pretty_assertions::assert_eq;
     use proptest::prelude::*;
 
-    fn length_of(lines: &str) -> Result<u64, u16> {
+    fn length_of(lines: &str) -> Result<Option<u64>, u16> {
         content_length(Headers::new(lines.as_bytes())).map_err(|refused| refused.status)
     }
 
     #[test]
     fn a_length_is_digits_and_nothing_else() {
-        assert_eq!(length_of("Content-Length: 0\r\n"), Ok(0));
-        assert_eq!(length_of("content-length:  007 \r\n"), Ok(7));
+        assert_eq!(length_of("Content-Length: 0\r\n"), Ok(Some(0)));
+        assert_eq!(length_of("content-length:  007 \r\n"), Ok(Some(7)));
         for value in ["", "+1", "-1", "1 2", "1,1", "0x10", "1.0", "\u{661}"] {
             assert_eq!(length_of(&format!("Content-Length: {value}\r\n")), Err(400), "{value}");
         }
@@ -145,14 +148,13 @@ mod tests {
         assert_eq!(length_of("Content-Length: 1\r\nContent-Length: 1\r\n"), Err(400));
         assert_eq!(length_of("Content-Length: 1\r\nTransfer-Encoding: chunked\r\n"), Err(400));
         assert_eq!(length_of("Transfer-Encoding: chunked\r\n"), Err(501));
-        assert_eq!(length_of("Host: a\r\n"), Err(411));
+        assert_eq!(length_of("Host: a\r\n"), Ok(None));
     }
 
     #[test]
-    fn bounded() {
-        assert_eq!(length_of(&format!("Content-Length: {MAX_BODY}\r\n")), Ok(MAX_BODY));
-        assert_eq!(length_of(&format!("Content-Length: {}\r\n", MAX_BODY + 1)), Err(413));
-        assert_eq!(length_of(&format!("Content-Length: {}\r\n", "9".repeat(40))), Err(413));
+    fn a_number_that_does_not_fit_is_large() {
+        let many = "9".repeat(40);
+        assert_eq!(length_of(&format!("Content-Length: {many}\r\n")), Ok(Some(u64::MAX)));
     }
 
     proptest! {

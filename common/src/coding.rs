@@ -23,7 +23,7 @@ pub fn accepts_gzip(headers: Headers) -> bool {
         }
     }
     let gzip = gzip.or(any).unwrap_or(0);
-    gzip > 0 && gzip >= identity.unwrap_or(0)
+    gzip > 0 && gzip >= identity.or(any).unwrap_or(0)
 }
 
 /// Splits an element such as `gzip;q=0.8` into the coding and its weight in thousandths. A
@@ -88,6 +88,8 @@ mod tests {
             ("br, *;q=0.1", true),
             ("identity;q=0.5, gzip;q=0.5", true),
             ("identity, gzip;q=0.5", false),
+            ("gzip;q=0.5, *", false), // the * stands for the bytes as they are, too
+            ("*;q=0.1, identity;q=0.9", false),
             ("gzip;q=0", false),
             ("gzip;q=0.000, *", false),
             ("*;q=0", false),

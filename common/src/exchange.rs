@@ -11,7 +11,7 @@ use crate::response::Response;
 pub fn answer(client: &Client, route: impl FnOnce(&Request) -> Response) {
     with_request(client, |request, client| {
         let response = route(request);
-        client.log(format_args!("\"{}\" {}", request.line(), response.summary()));
+        client.log(format_args!("{:?} {}", request.line(), response.summary()));
         if request.method() == "HEAD" {
             response.write_head_to(client)
         } else {

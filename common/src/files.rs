@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read};
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 use std::process;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -50,7 +50,7 @@ impl Directory {
         let place = self.place(name)?;
         let mut upload = Upload::new(&place)?;
         io::copy(&mut content, &mut upload.file)?;
-        fs::rename(&upload.path, place)
+        upload.finish(&place)
     }
 
     /// Where the file called `name` is, or would be: in an existing directory inside the root,
@@ -82,16 +82,15 @@ impl Directory {
     }
 }
 
-/// Whether a name goes down only: no `..`, no root, no drive, and nothing that a file system
-/// takes for more than a name.
+/// Whether a name goes down only: words between slashes, none of them `.`, `..` or empty, and
+/// nothing that a file system takes for more than a name.
 fn is_plain(name: &str) -> bool {
-    let mut parts = Path::new(name).components();
     let forbidden: &[char] = if cfg!(windows) { &['\0', ':', '\\'] } else { &['\0'] };
     !name.contains(forbidden)
-        && !name.ends_with('/')
-        && parts.all(|part| match part {
-            Component::Normal(part) => !part.to_string_lossy().starts_with(UNFINISHED),
-            _ => false,
+        && name.split('/').all(|part| {
+            // Some file systems do not tell upper from lower case.
+            let is_unfinished = part.to_ascii_lowercase().starts_with(UNFINISHED);
+            !matches!(part, "" | "." | "..") && !is_unfinished
         })
 }
 
@@ -100,11 +99,12 @@ fn not_found() -> io::Error {
 }
 
 /// A file that is being written beside its place, under a name of its own. When dropped it is
-/// removed, unless it has been renamed.
+/// removed, unless it is finished.
 #[derive(Debug)]
 struct Upload {
     file: File,
     path: PathBuf,
+    is_finished: bool,
 }
 
 impl Upload {
@@ -116,15 +116,23 @@ impl Upload {
             match File::create_new(&path) {
                 // Left behind by a server that was killed and had the same process id.
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-                created => return Ok(Upload { file: created?, path }),
+                created => return Ok(Upload { file: created?, path, is_finished: false }),
             }
         }
+    }
+
+    fn finish(mut self, place: &Path) -> io::Result<()> {
+        fs::rename(&self.path, place)?;
+        self.is_finished = true;
+        Ok(())
     }
 }
 
 impl Drop for Upload {
     fn drop(&mut self) {
-        let _ = fs::remove_file(&self.path);
+        if !self.is_finished {
+            let _ = fs::remove_file(&self.path);
+        }
     }
 }
 
@@ -244,7 +252,9 @@ mod tests {
     #[test]
     fn an_unfinished_upload_cannot_be_named() {
         let (_outer, directory) = directory();
-        assert!(directory.store(".upload-1-2", &b""[..]).is_err());
+        for name in [".upload-1-2", ".UPLOAD-1-2", "sub/.upload-1-2"] {
+            assert!(directory.store(name, &b""[..]).is_err(), "{name}");
+        }
     }
 
     proptest! {

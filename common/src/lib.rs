@@ -7,6 +7,7 @@
 //! | module | from stage | what it is |
 //! |---|---|---|
 //! | `args` | 0 | the command line, which is not the lesson: `--port`, `--directory` |
+//! | `log` | 0 | the log, which is not the lesson either |
 //! | `listener` | 1 | a socket that listens, clients that are timed and closed gently |
 //! | `buffer` | 2 | the bytes of a request, collected until its head is whole |
 //! | `refused` | 3 | why a request is not answered as it asks |
@@ -32,6 +33,7 @@ mod files;
 mod head;
 mod headers;
 mod listener;
+mod log;
 mod refused;
 mod request;
 mod response;
@@ -46,7 +48,8 @@ pub use exchange::answer;
 pub use files::Directory;
 pub use head::{Head, MAX_FIELDS, MAX_TARGET, Version};
 pub use headers::Headers;
-pub use listener::{Client, LINGER, Listener, TIMEOUT};
+pub use listener::{Client, LINGER, LINGER_AT_MOST, Listener, TIMEOUT};
+pub use log::log;
 pub use refused::Refused;
 pub use request::{Request, with_request};
 pub use response::Response;

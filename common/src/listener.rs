@@ -1,16 +1,23 @@
 //! A socket that listens, and the clients it accepts (stage 1's lasting form).
 
+use std::cell::Cell;
 use std::fmt::Display;
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::log;
+
 /// How long a client may say nothing, or take nothing, before it is given up.
 pub const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long a connection is still listened to after its last response; see [`Client`].
+/// How long a client may be silent after its response until the connection is closed; see
+/// [`Client`].
 pub const LINGER: Duration = Duration::from_secs(2);
+
+/// How long the server goes on listening to a client that does not stop talking.
+pub const LINGER_AT_MOST: Duration = Duration::from_secs(30);
 
 /// How long to wait before the next try when no connection can be accepted.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -32,11 +39,6 @@ impl Listener {
         writeln!(io::stdout(), "listening on http://{}", socket.local_addr()?)?;
         Ok(Listener { socket })
     }
-
-    fn accept(&self) -> io::Result<Client> {
-        let (stream, peer) = self.socket.accept()?;
-        Client::new(stream, peer)
-    }
 }
 
 impl Iterator for Listener {
@@ -46,8 +48,11 @@ impl Iterator for Listener {
     /// skipped; so is a shortage of file descriptors, after a pause.
     fn next(&mut self) -> Option<Client> {
         loop {
-            match self.accept() {
-                Ok(client) => return Some(client),
+            match self.socket.accept() {
+                Ok((stream, peer)) => match Client::new(stream, peer) {
+                    Ok(client) => return Some(client),
+                    Err(error) => log(format_args!("{peer} left at once: {error}")),
+                },
                 Err(error) => {
                     log(format_args!("cannot accept a connection: {error}"));
                     if error.kind() != io::ErrorKind::ConnectionAborted {
@@ -63,14 +68,17 @@ impl Iterator for Listener {
 ///
 /// A read or a write that waits longer than [`TIMEOUT`] is an error of the kind `TimedOut`.
 ///
-/// Dropping a client closes its connection gently. If bytes that nobody has read were still in
-/// the socket, closing it would make the kernel send a reset, which destroys a response that the
-/// client has not read yet (RFC 9112, section 9.6). So the server says that it is done, then
-/// reads and forgets what still comes, until the client closes too or [`LINGER`] has passed.
+/// Dropping a client closes its connection gently if it has been answered. If bytes that nobody
+/// has read were still in the socket, closing it would make the kernel send a reset, which
+/// destroys a response that the client has not read yet (RFC 9112, section 9.6). So the server
+/// says that it is done, then reads and forgets what still comes, until the client closes too,
+/// is silent for [`LINGER`], or has talked for [`LINGER_AT_MOST`].
 #[derive(Debug)]
 pub struct Client {
     stream: TcpStream,
     peer: SocketAddr,
+    /// Whether anything has been written that a reset could destroy.
+    answered: Cell<bool>,
 }
 
 impl Client {
@@ -78,7 +86,7 @@ impl Client {
         stream.set_read_timeout(Some(TIMEOUT))?;
         stream.set_write_timeout(Some(TIMEOUT))?;
         stream.set_nodelay(true)?;
-        Ok(Client { stream, peer })
+        Ok(Client { stream, peer, answered: Cell::new(false) })
     }
 
     /// The client's address and port.
@@ -106,6 +114,7 @@ impl Read for &Client {
 
 impl Write for &Client {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.answered.set(true);
         (&self.stream).write(bytes).map_err(|error| name_timeout(error, "took"))
     }
 
@@ -117,17 +126,12 @@ impl Write for &Client {
 impl Drop for Client {
     fn drop(&mut self) {
         let _ = self.stream.shutdown(Shutdown::Write);
-        let deadline = Instant::now() + LINGER;
-        let mut forgotten = [0; 8 * 1024];
-        loop {
-            let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() || self.stream.set_read_timeout(Some(left)).is_err() {
-                return;
-            }
-            if !matches!(self.stream.read(&mut forgotten), Ok(1..)) {
-                return;
-            }
+        if !self.answered.get() || self.stream.set_read_timeout(Some(LINGER)).is_err() {
+            return;
         }
+        let deadline = Instant::now() + LINGER_AT_MOST;
+        let mut forgotten = [0; 8 * 1024];
+        while Instant::now() < deadline && matches!(self.stream.read(&mut forgotten), Ok(1..)) {}
     }
 }
 
@@ -140,9 +144,4 @@ fn name_timeout(error: io::Error, verb: &str) -> io::Error {
         ),
         _ => error,
     }
-}
-
-/// Writes a line to stderr. Unlike `eprintln!` it does not panic when nobody reads it.
-pub(crate) fn log(message: impl Display) {
-    let _ = io::stderr().write_all(format!("{message}\n").as_bytes());
 }

@@ -3,7 +3,7 @@
 use std::fmt::Display;
 use std::io;
 
-use crate::body::Body;
+use crate::body::{self, Body};
 use crate::buffer::Buffer;
 use crate::head::Head;
 use crate::headers::Headers;
@@ -16,6 +16,8 @@ use crate::{Client, target};
 pub struct Request<'a> {
     head: Head<'a>,
     path: String,
+    /// How long the body is; unknown without a `Content-Length`.
+    length: Option<u64>,
     /// What was read together with the head: the beginning of the body.
     rest: &'a [u8],
     client: &'a Client,
@@ -24,9 +26,10 @@ pub struct Request<'a> {
 impl<'a> Request<'a> {
     /// Parses the request at the beginning of `bytes`; `None` if its head is not whole yet.
     fn parse(bytes: &'a [u8], client: &'a Client) -> Result<Option<Request<'a>>, Refused> {
-        let Some((head, length)) = Head::parse(bytes)? else { return Ok(None) };
-        let path = target::path(head.target)?;
-        Ok(Some(Request { head, path, rest: &bytes[length..], client }))
+        let Some((head, end)) = Head::parse(bytes)? else { return Ok(None) };
+        let path = target::path(head.method, head.target)?;
+        let length = body::content_length(head.headers)?;
+        Ok(Some(Request { head, path, length, rest: &bytes[end..], client }))
     }
 
     /// The method, such as `GET`.
@@ -73,10 +76,10 @@ impl<'a> Request<'a> {
     ///
     /// # Errors
     ///
-    /// When the head does not say clearly where the body ends, or it is larger than
-    /// [`MAX_BODY`](crate::MAX_BODY): 400, 411, 413 or 501.
+    /// 411 when the request does not say how long its body is, 413 when that is more than
+    /// [`MAX_BODY`](crate::MAX_BODY).
     pub fn body(&self) -> Result<Body<'a>, Refused> {
-        Body::new(&self.head, self.rest, self.client)
+        Body::new(&self.head, self.length, self.rest, self.client)
     }
 }
 
@@ -104,7 +107,11 @@ pub fn with_request(client: &Client, answer: impl FnOnce(&Request, &Client) -> i
 fn refuse(refused: Refused, received: &[u8], client: &Client) -> io::Result<()> {
     let response = Response::refused(refused);
     client.log(format_args!("\"{}\" {}", first_line(received), response.summary()));
-    response.write_to(client)
+    if received.starts_with(b"HEAD ") {
+        response.write_head_to(client)
+    } else {
+        response.write_to(client)
+    }
 }
 
 /// The beginning of what a client sent, made safe to print: it may be anything.

@@ -71,15 +71,16 @@ impl Response {
         response.body("text/plain", Content::Bytes(sentence))
     }
 
-    /// The status for an error met while the response was made: 404 when a file is not there,
-    /// 400 and 408 when a body ended or stopped too early, 500 for all that is not the client's
-    /// doing. The error itself is for the log, not for the client, unless it is a [`Refused`].
+    /// The status for an error met while the response was made: 404 when a file is not there, 403
+    /// when this server may not open it, 400 and 408 when a body ended or stopped too early, 500
+    /// for all that is not the client's doing. The error itself is for the log, not for the client, unless it is a [`Refused`].
     pub fn failed(error: io::Error) -> Response {
         if let Some(&refused) = error.get_ref().and_then(|inner| inner.downcast_ref::<Refused>()) {
             return Response::refused(refused);
         }
         let status = match error.kind() {
             io::ErrorKind::NotFound => 404,
+            io::ErrorKind::PermissionDenied => 403,
             io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset => 400,
             io::ErrorKind::TimedOut => 408,
             _ => 500,
@@ -185,6 +186,7 @@ fn reason(status: u16) -> &'static str {
         200 => "OK",
         201 => "Created",
         400 => "Bad Request",
+        403 => "Forbidden",
         404 => "Not Found",
         408 => "Request Timeout",
         411 => "Length Required",

@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::thread;
 
-use crate::{Client, Listener};
+use crate::{Client, Listener, log};
 
 /// Calls `attend` for each client, in a thread of its own, for ever.
 ///
@@ -24,7 +24,7 @@ pub fn serve(
         let attend = Arc::clone(&attend);
         let thread = thread::Builder::new().spawn(move || attend(&client));
         if let Err(error) = thread {
-            crate::listener::log(format_args!("{peer} gets no thread: {error}"));
+            log(format_args!("{peer} gets no thread: {error}"));
         }
     }
     Ok(())

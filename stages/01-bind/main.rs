@@ -7,12 +7,11 @@ fn main() -> ExitCode {
     common::run(|args| {
         let listener = TcpListener::bind(("127.0.0.1", args.port))?;
         println!("listening on http://{}", listener.local_addr()?);
-        for client in listener.incoming() {
-            match client {
-                Ok(client) => eprintln!("{:?} came", client.peer_addr()),
-                Err(error) => eprintln!("a client left before it was accepted: {error}"),
-            } // here `client` is dropped: that closes the connection
+        loop {
+            match listener.accept() {
+                Ok((_client, peer)) => common::log(format!("{peer} came")),
+                Err(error) => common::log(format!("a client left too early: {error}")),
+            } // here `_client` is dropped, and that closes the connection
         }
-        Ok(())
     })
 }

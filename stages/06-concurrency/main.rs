@@ -10,7 +10,7 @@ fn main() -> ExitCode {
         for client in args.listen()? {
             let attend = move || common::answer(&client, route);
             if let Err(error) = thread::Builder::new().spawn(attend) {
-                eprintln!("no thread for a client: {error}");
+                common::log(format!("no thread for a client: {error}"));
             }
         }
         Ok(())

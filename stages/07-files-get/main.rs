@@ -23,7 +23,7 @@ fn route(request: &Request, directory: Option<&Path>) -> Response {
         ["", "echo", text] => Response::text(text),
         ["", "user-agent"] => Response::text(request.header("User-Agent").unwrap_or_default()),
         ["", "files", name] => {
-            open(directory, name).and_then(Response::file).unwrap_or_else(|_| Response::not_found())
+            open(directory, name).and_then(Response::file).unwrap_or_else(Response::failed)
         }
         _ => Response::not_found(),
     }
@@ -33,11 +33,13 @@ fn route(request: &Request, directory: Option<&Path>) -> Response {
 fn open(directory: Option<&Path>, name: &str) -> io::Result<File> {
     let directory = directory.ok_or(ErrorKind::NotFound)?;
     let mut parts = Path::new(name).components();
-    let goes_down = parts.all(|part| matches!(part, Component::Normal(_))); // no `..`, no `/etc`
-    let path = directory.join(name).canonicalize()?; // where symbolic links really lead
-    if goes_down && path.starts_with(directory) && path.is_file() {
-        File::open(path)
-    } else {
-        Err(ErrorKind::NotFound.into())
+    if !parts.all(|part| matches!(part, Component::Normal(_))) {
+        return Err(ErrorKind::NotFound.into()); // it contains `..`, or begins with `/`
     }
+    // Where the name leads when every symbolic link on the way is followed.
+    let path = directory.join(name).canonicalize().map_err(|_| ErrorKind::NotFound)?;
+    if !path.starts_with(directory) || !path.is_file() {
+        return Err(ErrorKind::NotFound.into());
+    }
+    File::open(path)
 }

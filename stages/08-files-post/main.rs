@@ -2,9 +2,12 @@
 
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Read, Write};
-use std::process::ExitCode;
+use std::process::{self, ExitCode};
+use std::thread;
 
 use common::{Directory, Refused, Request, Response};
+
+const MAX_BODY: u64 = 8 << 30; // bytes: 8 GiB
 
 fn main() -> ExitCode {
     common::run_with_directory(|args| {
@@ -31,30 +34,27 @@ fn route(request: &Request, files: &Directory) -> Response {
 /// Stores the request's body as the file called `name`: all of it, or nothing.
 fn store(request: &Request, files: &Directory, name: &str) -> io::Result<Response> {
     let (place, length) = (files.place(name)?, content_length(request)?);
-    if request.header("Expect") == Some(b"100-continue") {
+    let expects = request.header("Expect").unwrap_or_default();
+    if expects.eq_ignore_ascii_case(b"100-continue") && request.line().ends_with("HTTP/1.1") {
         request.client().write_all(b"HTTP/1.1 100 Continue\r\n\r\n")?; // the client waits for this
     }
     let mut body = request.rest().chain(request.client()).take(length);
-    let part = place.with_file_name(format!(".upload-{}", request.client().peer().port()));
+    // A name that no other upload has: this process, this thread.
+    let part = format!(".upload-{}-{:?}", process::id(), thread::current().id());
+    let part = place.with_file_name(part);
+    let mut file = File::create_new(&part)?;
     let whole = |count| if count == length { Ok(()) } else { Err(ErrorKind::UnexpectedEof.into()) };
-    File::create(&part)
-        .and_then(|mut file| io::copy(&mut body, &mut file))
+    io::copy(&mut body, &mut file)
         .and_then(whole)
         .and_then(|()| fs::rename(&part, place))
         .inspect_err(|_| drop(fs::remove_file(&part)))
         .map(|()| Response::created())
 }
 
-/// How many bytes the body has. It must be said once, in digits.
+/// How many bytes the body has. That it is one number was checked with the rest of the head.
 fn content_length(request: &Request) -> Result<u64, Refused> {
-    const MAX_BODY: u64 = 8 << 30; // bytes: 8 GiB
-    let lengths: Vec<_> = request.headers().all("Content-Length").collect();
-    match lengths[..] {
-        [] => Err(Refused { status: 411, why: "the request has no Content-Length" }),
-        [digits] if digits.iter().all(u8::is_ascii_digit) && !digits.is_empty() => {
-            let length = String::from_utf8_lossy(digits).parse().ok().filter(|it| *it <= MAX_BODY);
-            length.ok_or(Refused { status: 413, why: "the body is larger than 8 GiB" })
-        }
-        _ => Err(Refused { status: 400, why: "Content-Length is not one number" }),
-    }
+    let missing = Refused { status: 411, why: "the request has no Content-Length" };
+    let digits = String::from_utf8_lossy(request.header("Content-Length").ok_or(missing)?);
+    let length = digits.parse().ok().filter(|&length| length <= MAX_BODY);
+    length.ok_or(Refused { status: 413, why: "the body is larger than 8 GiB" })
 }

@@ -50,9 +50,10 @@ fn accepts_gzip(request: &Request) -> bool {
     let weight = |wanted: &str| {
         request.headers().list("Accept-Encoding").find_map(|element| {
             let (coding, weight) = element.split_once(';').unwrap_or((element, "q=1"));
-            let weight = weight.trim().to_ascii_lowercase();
+            let weight = weight.trim_ascii().to_ascii_lowercase();
             let weight = weight.strip_prefix("q=").and_then(|number| number.parse().ok());
-            coding.trim().eq_ignore_ascii_case(wanted).then_some(weight.unwrap_or(0.0))
+            let weight = weight.filter(|weight| (0.0..=1.0).contains(weight)).unwrap_or(0.0);
+            coding.trim_ascii().eq_ignore_ascii_case(wanted).then_some(weight)
         })
     };
     weight("gzip").or(weight("*")).unwrap_or(0.0) > 0.0
