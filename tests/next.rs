@@ -53,6 +53,7 @@ fn check_all(out: &mut impl Write) -> Result<(), Stop> {
         let findings = run(program)?;
         if !findings.failed.is_empty() {
             explain(out, stage, &findings)?;
+            help(out, &stages, stage)?;
             return Err(Stop::Failed);
         }
         writeln!(out, "  {}  {} {}", green("ok"), stage.number(), stage.title())?;
@@ -99,8 +100,22 @@ fn explain(out: &mut impl Write, stage: &Stage, findings: &Findings) -> io::Resu
         let lines = findings.compiler.lines().filter(|line| !line.contains(": checking "));
         writeln!(out, "\n{}", lines.collect::<Vec<_>>().join("\n"))?;
     }
-    writeln!(out, "\n{report}\n")?;
-    writeln!(out, "To run this stage alone: cargo test --test {}", stage.name())
+    writeln!(out, "\n{report}\n")
+}
+
+/// Where to go on from a stage that does not stand, in steps.
+fn help(out: &mut impl Write, stages: &[Stage], stage: &Stage) -> io::Result<()> {
+    let main = |stage: &Stage| format!("stages/{}/main.rs", stage.folder);
+    let before = stages.iter().take_while(|it| *it != stage).last();
+    writeln!(out, "Again, this stage alone:  cargo test --test {}", stage.name())?;
+    writeln!(out, "Still stuck?  Its chapter has a list of causes: {}#stuck", stage.chapter())?;
+    match before {
+        Some(before) => {
+            let (from, to) = (main(before), main(stage));
+            writeln!(out, "One way to do it:  git diff --no-index {from} {to}")
+        }
+        None => writeln!(out, "One way to do it:  {}", main(stage)),
+    }
 }
 
 /// The report of one check in what the test runner wrote.
