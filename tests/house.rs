@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use harness::{Stage, repository};
 use pretty_assertions::assert_eq;
@@ -130,25 +130,4 @@ fn gzip_is_paid_for_by_the_stage_that_teaches_it() {
         let needs_it = read(format!("stages/{stage}/Cargo.toml")).contains("flate2");
         assert_eq!(needs_it, number(&stage) == 9, "{stage}");
     }
-}
-
-#[test]
-fn every_link_to_a_file_leads_somewhere() {
-    let chapters = fs::read_dir(repository().join("docs")).expect("the chapters are there");
-    let chapters = chapters.map(|entry| entry.expect("readable").path());
-    let pages = chapters.filter(|path| path.extension().is_some_and(|it| it == "md"));
-    for page in pages.chain([repository().join("README.md")]) {
-        for link in links(&read(&page)) {
-            let target: PathBuf = page.with_file_name(link.split('#').next().unwrap_or_default());
-            assert!(target.exists(), "{}: {link} leads nowhere", page.display());
-        }
-    }
-}
-
-/// The targets of the Markdown links in a page that are files.
-fn links(page: &str) -> Vec<&str> {
-    let ends = page.split("](").skip(1).filter_map(|rest| rest.split_once(')'));
-    ends.map(|(link, _)| link)
-        .filter(|link| !link.contains("://") && !link.starts_with('#'))
-        .collect()
 }

@@ -69,7 +69,7 @@ fn answers_404_without_a_file() -> Check {
 #[test]
 fn no_name_leads_out_of_the_directory() -> Check {
     let server = Server::start_with_directory("stage07")?;
-    let secret = server.outside().join("secret");
+    let secret = server.directory().with_file_name("secret");
     fs::write(&secret, "a secret").map_err(cannot)?;
     write(&server, "inside", "no secret")?;
     let absolute = secret.to_string_lossy().replace('\\', "/");
@@ -94,8 +94,9 @@ fn no_name_leads_out_of_the_directory() -> Check {
 #[test]
 fn no_link_leads_out_of_the_directory() -> Check {
     let server = Server::start_with_directory("stage07")?;
-    fs::create_dir(server.outside().join("private")).map_err(cannot)?;
-    fs::write(server.outside().join("private/secret"), "a secret").map_err(cannot)?;
+    let private = server.directory().with_file_name("private");
+    fs::create_dir(&private).map_err(cannot)?;
+    fs::write(private.join("secret"), "a secret").map_err(cannot)?;
     let link = |to, name| std::os::unix::fs::symlink(to, server.directory().join(name));
     link("../private/secret", "file").map_err(cannot)?;
     link("../private", "folder").map_err(cannot)?;

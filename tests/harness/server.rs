@@ -25,7 +25,7 @@ const SUSPICION: Duration = Duration::from_millis(700);
 const NOT_FOUND: i32 = 127;
 
 /// The name of the directory that a server gets, within a temporary one.
-const SERVED: &str = "served";
+const SERVED: &str = "shared";
 
 const PORT: &str = "The checks choose a port and pass it in the environment variable PORT. The \
                     server must listen on that port of 127.0.0.1, within 5 seconds of its start.\n\
@@ -103,16 +103,13 @@ impl Server {
     ///
     /// When the server was started without one: a mistake in the check.
     pub fn directory(&self) -> PathBuf {
-        self.outside().join(SERVED)
+        self.outside().expect("started with a directory").join(SERVED)
     }
 
-    /// The directory that contains the server's: what is in it must stay out of reach.
-    ///
-    /// # Panics
-    ///
-    /// As [`Server::directory`].
-    pub fn outside(&self) -> &Path {
-        self.directory.as_ref().expect("started with a directory").path()
+    /// The directory that contains the server's, if it has one: what is in it must stay out of
+    /// reach.
+    pub fn outside(&self) -> Option<&Path> {
+        self.directory.as_ref().map(TempDir::path)
     }
 
     /// The port that the server was told to listen on.

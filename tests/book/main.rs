@@ -1,0 +1,130 @@
+//! The book is kept true: what it quotes is the code, what it shows is what happens, and every
+//! link leads somewhere.
+//!
+//! The words after the language of a fenced block say what it is:
+//!
+//! | block | what is checked |
+//! |---|---|
+//! | `rust stages/04-echo/main.rs answer` | it is that item of that file |
+//! | `rust stages/04-echo/main.rs …` | its lines stand in that file, one after another |
+//! | `rust naive` | nothing: it is not in any file, and the text says why |
+//! | `diff stages/03-…/main.rs stages/04-…/main.rs main` | it leads from the one item to the other |
+//! | `console stage04` | its commands, run against the stage, print what stands below them |
+//! | `text stage04 log` | the stage's log has these lines, after the commands above |
+//!
+//! In what is printed, `…` stands for whatever varies: a part of a line, or any number of lines.
+//! `REWRITE=1 cargo test --test book` rewrites items and differences that have drifted.
+
+mod blocks;
+mod items;
+mod links;
+mod sessions;
+
+use std::env;
+use std::fs;
+use std::path::PathBuf;
+
+use blocks::{Block, Page};
+use harness::{Stage, repository};
+
+/// All pages of the book, and the README.
+fn pages() -> Vec<Page> {
+    let entries = fs::read_dir(repository().join("docs")).expect("the chapters are there");
+    let paths = entries.map(|entry| entry.expect("readable").path());
+    let mut paths: Vec<PathBuf> =
+        paths.filter(|path| path.extension().is_some_and(|it| it == "md")).collect();
+    paths.push(repository().join("README.md"));
+    paths.sort();
+    paths.into_iter().map(Page::read).collect()
+}
+
+/// Fails with all complaints at once.
+fn expect_none(complaints: &[String]) {
+    assert!(complaints.is_empty(), "\n{}", complaints.join("\n\n"));
+}
+
+#[test]
+fn quoted_code_is_the_code_it_names() {
+    let mut complaints = Vec::new();
+    for mut page in pages() {
+        let blocks = page.blocks();
+        for block in blocks.iter().filter(|block| matches!(block.language(), "rust" | "diff")) {
+            let Err(complaint) = items::check(block) else { continue };
+            match items::rewrite(block) {
+                Some(text) if env::var_os("REWRITE").is_some() => page.replace(block, &text),
+                _ => complaints.push(format!("{}:{}: {complaint}", page.name(), block.line)),
+            }
+        }
+        page.save();
+    }
+    expect_none(&complaints);
+}
+
+#[cfg(unix)] // the commands are those of a Unix shell
+#[test]
+fn sessions_print_what_the_page_shows() {
+    let complaints: Vec<_> = std::thread::scope(|scope| {
+        let pages: Vec<_> =
+            pages().into_iter().map(|page| scope.spawn(move || sessions::check(&page))).collect();
+        pages.into_iter().flat_map(|page| page.join().expect("no session panics")).collect()
+    });
+    expect_none(&complaints);
+}
+
+#[test]
+fn every_link_leads_somewhere() {
+    let pages = pages();
+    let complaints: Vec<_> = pages.iter().flat_map(|page| links::check(page, &pages)).collect();
+    expect_none(&complaints);
+}
+
+#[test]
+fn the_links_in_reports_lead_somewhere() {
+    for stage in Stage::all() {
+        let page = Page::read(repository().join(stage.chapter()));
+        assert!(links::anchors(&page).contains(&"stuck".to_owned()), "{}", stage.chapter());
+    }
+}
+
+#[test]
+fn every_check_is_described_in_its_chapter() {
+    let mut complaints = Vec::new();
+    for stage in Stage::all() {
+        let page = Page::read(repository().join(stage.chapter()));
+        for check in stage.checks() {
+            if !page.text.contains(&format!("`{check}`")) {
+                complaints.push(format!("{} does not describe {check}", stage.chapter()));
+            }
+        }
+    }
+    expect_none(&complaints);
+}
+
+#[test]
+fn every_block_says_what_it_is() {
+    let known = ["rust", "diff", "console", "text", "python", "toml"];
+    let mut complaints = Vec::new();
+    for page in pages() {
+        for block in page.blocks() {
+            let is_known = known.contains(&block.language())
+                && (!matches!(block.language(), "rust" | "diff") || block.words.len() > 1);
+            if !is_known {
+                complaints.push(format!("{}:{}: {}", page.name(), block.line, block.info()));
+            }
+        }
+    }
+    expect_none(&complaints);
+}
+
+#[test]
+fn the_prose_does_not_shout() {
+    let mut complaints = Vec::new();
+    for page in pages() {
+        for (number, line) in page.prose() {
+            if line.contains('!') && !line.contains("![") && !line.contains('`') {
+                complaints.push(format!("{}:{number}: {line}", page.name()));
+            }
+        }
+    }
+    expect_none(&complaints);
+}
