@@ -47,7 +47,7 @@ fn expect_log(server: &Server, text: &str) -> Check {
 #[test]
 fn an_empty_connection_is_nothing_special() -> Check {
     on_each(&ANSWERING, |server| {
-        server.connect()?.leave();
+        server.connect()?.leave()?;
         server.connect()?.reset();
         expect_service(server)?;
         expect_log(server, "left")
@@ -63,7 +63,7 @@ fn noise_is_survived() -> Check {
         for noise in noises {
             let mut client = server.connect()?;
             client.send(noise)?;
-            client.leave();
+            client.leave()?;
         }
         expect_service(server)
     })
@@ -88,7 +88,7 @@ fn a_head_without_end_is_cut() -> Check {
             let _ = write!(head, "X-{number}: {number}\r\n");
         }
         client.send(&head)?;
-        client.leave(); // returns when the server hangs up
+        client.leave()?;
         expect_service(server)
     })
 }
@@ -241,6 +241,22 @@ fn an_answer_to_head_has_no_body_from_stage_5_on() -> Check {
             assert!(answer.raw.ends_with(b"\r\n\r\n"), "{answer:?}");
             let length = answer.header("Content-Length").map(str::len);
             assert!(length.is_some(), "{answer:?}");
+        }
+        Ok(())
+    })
+}
+
+#[test]
+fn every_answer_is_framed_from_stage_5_on() -> Check {
+    on_each(&ANSWERING[3..], |server| {
+        for request in ["GET / HTTP/1.1", "GET /echo/a HTTP/1.1", "GET /x HTTP/1.0", "nonsense"] {
+            server
+                .send(format!("{request}\r\n\r\n").as_bytes())
+                .header("Connection", "close")
+                .framed()
+                .no_header("Date")
+                .no_header("Server")
+                .because("The chapters say so, and the challenge refuses Date and Server.")?;
         }
         Ok(())
     })

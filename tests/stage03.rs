@@ -20,8 +20,8 @@ fn takes_the_path_from_the_request_line_and_nowhere_else() -> Check {
     let server = Server::start("stage03")?;
     let request = server.request("GET", "/missing").header("Referer: GET / HTTP/1.1");
     request.send().status(404).because(
-        "The path is the second word of the first line. Searching the whole request for \"GET / \" \
-         finds it in the wrong place, too.",
+        "The path is the second word of the first line: /missing. The words \"GET / \" stand in a \
+         header, where they mean nothing.",
     )
 }
 
@@ -38,8 +38,8 @@ fn leaves_the_query_out() -> Check {
 fn understands_a_request_that_arrives_byte_by_byte() -> Check {
     let server = Server::start("stage03")?;
     server.request("GET", "/missing").send_byte_by_byte().status(404).because(
-        "TCP carries bytes, not messages: one read may return one byte. Collect them until the \
-         blank line is there.",
+        "This asks for /missing, in pieces of one byte. TCP carries bytes, not messages: collect \
+         them until the blank line is there, then look at the path.",
     )
 }
 

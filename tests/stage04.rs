@@ -8,7 +8,7 @@ use harness::{Check, Server};
 #[test]
 fn echoes_the_text_in_the_path() -> Check {
     let server = Server::start("stage04")?;
-    for text in ["banana", "a", "to-be_or.not~"] {
+    for text in ["banana", "a", "to-be_or.not~", "a+b", "with/slash"] {
         server
             .get(&format!("/echo/{text}"))
             .status(200)
@@ -33,7 +33,9 @@ fn describes_the_body() -> Check {
 #[test]
 fn decodes_percent_escapes() -> Check {
     let server = Server::start("stage04")?;
-    for (path, text) in [("/echo/two%20words", "two words"), ("/echo/100%25", "100%")] {
+    for (path, text) in
+        [("/echo/two%20words", "two words"), ("/echo/what%3F", "what?"), ("/echo/100%25", "100%")]
+    {
         server.get(path).status(200).body(text).because(
             "A path cannot contain every byte. The others are written as % and two hexadecimal \
              digits: %20 is a space (RFC 3986, section 2.1).",

@@ -72,6 +72,10 @@ fn no_name_leads_out_of_the_directory() -> Check {
     let secret = server.directory().with_file_name("secret");
     fs::write(&secret, "a secret").map_err(cannot)?;
     write(&server, "inside", "no secret")?;
+    // A directory whose name begins like the server's.
+    let neighbour = server.directory().with_file_name("shared-not");
+    fs::create_dir(&neighbour).map_err(cannot)?;
+    fs::write(neighbour.join("secret"), "a secret").map_err(cannot)?;
     let absolute = secret.to_string_lossy().replace('\\', "/");
     for path in [
         "/files/../secret",
@@ -79,6 +83,7 @@ fn no_name_leads_out_of_the_directory() -> Check {
         "/files/%2e%2e%2fsecret",
         "/files/..%5csecret",
         "/files/inside/../../secret",
+        "/files/../shared-not/secret",
         &format!("/files/{absolute}"),
         &format!("/files/{}", absolute.replace('/', "%2F")),
     ] {

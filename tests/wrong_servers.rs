@@ -25,7 +25,7 @@ type Row = (&'static str, usize, &'static str, &'static str);
 #[rustfmt::skip] // a table
 const MISTAKES: &[Row] = &[
     ("another-port", 1, "listens_on_the_port_it_is_given", "your server does not listen on port PORT, but on port PORT"),
-    ("exits-at-once", 1, "listens_on_the_port_it_is_given", "your server has ended (exit status: 3)"),
+    ("exits-at-once", 1, "listens_on_the_port_it_is_given", "your server ended before anyone could connect (exit status: 3)"),
     ("never-listens", 1, "listens_on_the_port_it_is_given", "your server cannot be reached on 127.0.0.1:PORT"),
     ("ends-after-one-client", 1, "goes_on_after_clients_have_left", "your server has ended"),
     ("unwraps-everything", 1, "survives_clients_that_crash", "your server has ended (exit status: 101)"),
@@ -69,11 +69,12 @@ const MISTAKES: &[Row] = &[
     ("follows-links", 7, "no_link_leads_out_of_the_directory", "the status is 200, not 400 to 499"),
     ("created-is-200", 8, "stores_the_body", "the status is 200, not 201"),
     ("stores-nothing", 8, "stores_the_body", "the file text is not there"),
-    ("stores-what-came-with-the-head", 8, "takes_a_body_in_pieces", "your server answers before the request is complete"),
+    ("stores-what-came-with-the-head", 8, "tells_a_waiting_client_to_go_on", "the file a has other bytes than were sent"),
     ("reads-bodies-to-the-end", 8, "stores_the_body", "no answer within 5 seconds"),
     ("writes-in-place", 8, "a_file_appears_whole_or_not_at_all", "the directory should hold the files [\"old\"], but it holds [\"new\", \"old\"]"),
     ("leaves-temporary-files", 8, "a_file_appears_whole_or_not_at_all", "the directory should hold the files [\"old\"], but it holds"),
     ("one-temporary-name", 8, "two_uploads_of_one_name_do_not_mix", "your server closed the connection without an answer"),
+    ("writes-in-place", 8, "two_uploads_of_one_name_do_not_mix", "of two uploads of 200000 bytes"),
     ("ignores-expect", 8, "tells_a_waiting_client_to_go_on", "no answer within 5 seconds"),
     ("trusts-lengths", 8, "refuses_lengths_that_make_no_sense", "the status is 201, not 400"),
     ("only-says-gzip", 9, "compresses_when_asked", "the body is not valid gzip"),
@@ -83,6 +84,10 @@ const MISTAKES: &[Row] = &[
     ("gzip-by-substring", 9, "a_name_that_merely_contains_gzip_does_not_count", "the answer has Content-Encoding: gzip"),
     ("no-vary", 9, "tells_caches_what_the_answer_depends_on", "the answer has no Vary"),
 ];
+
+/// Reports whose bytes depend on the moment, and which are not kept for that reason: the answer may
+/// or may not arrive before the reset.
+const UNSTEADY: [&str; 1] = ["02-answers-unread.takes_a_long_request"];
 
 /// Correct servers that do things differently.
 const STYLES: [&str; 9] = [
@@ -162,7 +167,7 @@ fn complaints<T: Copy + Sync + Send>(
 fn report(output: &str) -> String {
     let begin = output.find("Error: ").unwrap_or(0);
     let end = output[begin..].find("\n\n\n").map_or(output.len(), |length| begin + length);
-    let mut report = output[begin..end].trim_end().to_owned();
+    let mut report = without_output(output[begin..end].trim_end());
     for before in ["port ", "127.0.0.1:", "localhost:"] {
         let mut parts = report.split(before).map(str::to_owned);
         let first = parts.next().unwrap_or_default();
@@ -173,6 +178,18 @@ fn report(output: &str) -> String {
         });
     }
     report + "\n"
+}
+
+/// Leaves out what the server printed, unless it has ended: it depends on the moment.
+fn without_output(report: &str) -> String {
+    let has_ended = report.contains("your server has ended") || report.contains("ended before");
+    match (report.split_once("\n\n  output "), has_ended) {
+        (Some((before, rest)), false) => {
+            let after = rest.find("\n\n  ").map_or("", |at| &rest[at..]);
+            format!("{before}{after}")
+        }
+        _ => report.to_owned(),
+    }
 }
 
 #[test]
@@ -212,14 +229,11 @@ fn every_report_belongs_to_a_mistake() {
     if env::var_os("REWRITE").is_some() {
         return; // they are being written at this moment
     }
-    let expected: Vec<_> = {
-        let names = MISTAKES
-            .iter()
-            .map(|(variant, stage, check, _)| format!("{stage:02}-{variant}.{check}.txt"));
-        let mut names: Vec<_> = names.collect();
-        names.sort();
-        names
-    };
+    let names =
+        MISTAKES.iter().map(|(variant, stage, check, _)| format!("{stage:02}-{variant}.{check}"));
+    let steady = names.filter(|name| !UNSTEADY.contains(&name.as_str()));
+    let mut expected: Vec<_> = steady.map(|name| name + ".txt").collect();
+    expected.sort();
     let entries = fs::read_dir(repository().join("tests/reports")).expect("the reports are there");
     let mut found: Vec<_> = entries
         .map(|entry| entry.expect("readable").file_name().to_string_lossy().into_owned())
@@ -230,6 +244,9 @@ fn every_report_belongs_to_a_mistake() {
 
 /// Compares a report with the one that is kept, or keeps it if `REWRITE` is set.
 fn keep(name: &str, report: &str) -> Result<(), String> {
+    if UNSTEADY.contains(&name) {
+        return Ok(());
+    }
     let path = repository().join(format!("tests/reports/{name}.txt"));
     if env::var_os("REWRITE").is_some() {
         return fs::write(&path, report).map_err(|error| format!("{}: {error}", path.display()));

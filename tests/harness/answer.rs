@@ -93,14 +93,14 @@ fn no_head(received: &[u8], ending: &Ending) -> Failure {
              and the client loses the answer. Read the whole request, then answer, then close.",
         ),
         Ending::Closed if received.is_empty() => {
-            Failure::new("your server closed the connection without an answer")
+            Failure::vague("your server closed the connection without an answer")
                 .why("Every request gets an answer, be it only \"HTTP/1.1 404 Not Found\".")
         }
-        Ending::Silent if received.is_empty() => Failure::silence().why(
-            "Does the server wait for more bytes than the request has? The client keeps its side \
-             of the connection open while it waits for the answer, so reading to the end (as \
-             read_to_end and read_to_string do) never ends. A request without a body ends with \
-             its blank line. Or is the answer still in a buffer that must be flushed?",
+        Ending::Silent if received.is_empty() => Failure::vague("no answer within 5 seconds").why(
+            "What does the server wait for? Perhaps it never accepts the connection. Perhaps \
+                 it reads more than the request has: the client keeps its side open while it \
+                 waits, so reading to the end (read_to_end) never ends; a request without a body \
+                 ends with its blank line. Perhaps the answer is in a buffer that must be flushed.",
         ),
         _ if !received.starts_with(b"HTTP/") => status_line_failure(received, 0, "HTTP/1.1"),
         _ if has_bare_newline(received) => bare_newline(),
@@ -113,7 +113,7 @@ fn no_head(received: &[u8], ending: &Ending) -> Failure {
 
 fn broken(error: &io::Error) -> Failure {
     match error.kind() {
-        io::ErrorKind::ConnectionReset => Failure::new("your server reset the connection"),
+        io::ErrorKind::ConnectionReset => Failure::vague("your server reset the connection"),
         _ => Failure::new(format!("the connection broke: {error}")),
     }
 }
@@ -229,7 +229,7 @@ fn read_body(
 ) -> Result<(Vec<u8>, usize), Failure> {
     let result = match framing(head, method).map_err(|failure| with_bytes(failure, connection))? {
         Framing::None => Ok((Vec::new(), head.end)),
-        Framing::Length(length) => read_length(connection, head.end, length, begin),
+        Framing::Length(length) => read_length(connection, head, length, begin),
         Framing::Chunked => read_chunks(connection, head.end, begin),
         Framing::Close => read_to_close(connection, head.end, begin),
     };
@@ -238,10 +238,11 @@ fn read_body(
 
 fn read_length(
     connection: &mut Connection,
-    start: usize,
+    head: &Head,
     length: usize,
     begin: Instant,
 ) -> Result<(Vec<u8>, usize), Failure> {
+    let start = head.end;
     let end = start + length;
     while connection.unread().len() < end {
         if let Err(ending) = connection.receive_more(begin) {
@@ -249,7 +250,11 @@ fn read_length(
             let stays_open = if let Ending::Silent = ending { ", and no more come" } else { "" };
             let problem =
                 format!("Content-Length is {length}, but the body has {found} bytes{stays_open}");
-            return Err(Failure::new(problem).why("The client waits for bytes that never come."));
+            let why = match find(&head.headers, "Content-Encoding") {
+                Some(_) => "Content-Length counts the bytes that are sent: the compressed ones.",
+                None => "The client waits for bytes that never come.",
+            };
+            return Err(Failure::new(problem).why(why));
         }
     }
     while connection.unread().len() == end && connection.receive(SURPLUS).is_ok() {}
@@ -268,7 +273,7 @@ fn surplus(connection: &mut Connection, start: usize, length: usize, begin: Inst
         Failure::new(format!("Content-Length is {length}, but the body has {found} bytes"));
     let text = String::from_utf8_lossy(body);
     match text.chars().find(|character| character.len_utf8() > 1) {
-        Some(character) if text.chars().count() == length => {
+        Some(character) if text.chars().count() == length && !text.ends_with('\n') => {
             let bytes: Vec<_> =
                 character.to_string().bytes().map(|byte| format!("{byte:02x}")).collect();
             failure.why(format!(

@@ -99,9 +99,18 @@ impl Connection {
     }
 
     /// Stops in the middle, and waits until the server has noticed: until it hangs up too.
-    pub fn leave(mut self) {
+    ///
+    /// # Errors
+    ///
+    /// When it does not hang up within 5 seconds.
+    pub fn leave(self) -> Result<(), Failure> {
         let _ = self.stream.shutdown(Shutdown::Write);
-        while self.receive(PATIENCE).is_ok() {}
+        self.expect_hang_up(PATIENCE).map_err(|failure| {
+            failure.why(
+                "The client has closed its side. A read returns 0 bytes then, now and for ever: \
+                 a loop that waits for more must end.",
+            )
+        })
     }
 
     /// Takes no more than some kilobytes before they are read, as a client does that has hung.
@@ -118,7 +127,7 @@ impl Connection {
         loop {
             match self.receive(time) {
                 Ok(()) => {}
-                Err(Ending::Silent) => return Err(self.failure("the connection stays open")),
+                Err(Ending::Silent) => return Err(self.failure("your server does not hang up")),
                 Err(_) => return Ok(()),
             }
         }

@@ -78,13 +78,16 @@ impl<'s> Request<'s> {
 pub struct Exchange {
     sent: Vec<u8>,
     answer: Result<Answer, Failure>,
+    /// What the server has printed, to be shown if something is wrong.
+    output: String,
     /// Where to read about it.
     page: String,
 }
 
 impl Exchange {
-    pub(crate) fn new(sent: &[u8], answer: Result<Answer, Failure>, page: String) -> Exchange {
-        Exchange { sent: sent.to_vec(), answer, page }
+    pub(crate) fn new(sent: &[u8], answer: Result<Answer, Failure>, server: &Server) -> Exchange {
+        let (output, page) = (server.output(), server.chapter());
+        Exchange { sent: sent.to_vec(), answer, output, page }
     }
 
     /// Expects this status code; the phrase after it is free.
@@ -103,12 +106,6 @@ impl Exchange {
             400..=499 => Ok(()),
             other => Err(Failure::new(format!("the status is {other}, not 400 to 499"))),
         })
-    }
-
-    /// Says what it means here if no answer comes at all.
-    pub fn silence_means(mut self, why: &str) -> Exchange {
-        self.answer = self.answer.map_err(|failure| failure.silence_means(why));
-        self
     }
 
     /// Expects any status code but those of the class 5xx, by which a server blames itself.
@@ -195,7 +192,11 @@ impl Exchange {
     ///
     /// When an expectation was not met, or no answer came.
     pub fn because(self, why: &str) -> Check {
-        self.answer.map(|_| ()).map_err(|failure| failure.why(why).read(self.page))
+        let failure = match self.answer {
+            Ok(_) => return Ok(()),
+            Err(failure) => failure,
+        };
+        Err(failure.because(why).output(&self.output).read(self.page))
     }
 
     /// The answer itself, to look at it further.
@@ -225,17 +226,16 @@ fn same_bytes(expected: &[u8], found: &[u8]) -> Check {
 }
 
 fn not_gzip(body: &[u8], error: &std::io::Error) -> Failure {
-    let begins_well = body.starts_with(b"\x1f\x8b");
     let failure = Failure::new(format!("the body is not valid gzip ({error})"));
-    if begins_well {
-        failure.why(
+    match body {
+        [0x1f, 0x8b, ..] => failure.why(
             "It begins as gzip does, but its end is missing: the last block and the trailer with \
              the checksum are written when the encoder is finished (in Rust: encoder.finish()).",
-        )
-    } else {
-        failure.why(format!(
-            "gzip begins with the bytes 1f 8b, not with {}.",
-            show::quoted(&body[..body.len().min(8)])
-        ))
+        ),
+        [0x78, ..] => failure.why(
+            "It begins with 78, as the format zlib does. gzip is another wrapper around the same \
+             compressed data, and begins with 1f 8b.",
+        ),
+        _ => failure.why("gzip begins with the bytes 1f 8b. Has this been compressed at all?"),
     }
 }

@@ -13,7 +13,7 @@ pub type Check = Result<(), Failure>;
 /// Why a check fails.
 pub struct Failure {
     problem: String,
-    silence: bool,
+    is_vague: bool,
     sections: BTreeMap<Section, String>,
 }
 
@@ -32,19 +32,22 @@ enum Section {
 impl Failure {
     /// A failure with a sentence that says what is wrong.
     pub fn new(problem: impl Into<String>) -> Failure {
-        Failure { problem: problem.into(), silence: false, sections: BTreeMap::new() }
+        Failure { problem: problem.into(), is_vague: false, sections: BTreeMap::new() }
     }
 
-    /// A failure of a server that says nothing at all.
-    pub(crate) fn silence() -> Failure {
-        Failure { silence: true, ..Failure::new("no answer within 5 seconds") }
+    /// A failure that has many possible causes: what the check has to say about it comes first.
+    pub(crate) fn vague(problem: impl Into<String>) -> Failure {
+        Failure { is_vague: true, ..Failure::new(problem) }
     }
 
-    /// Says what silence means here, instead of what it most often means.
+    /// Adds what the check has to say. A failure with one possible cause has said it already.
     #[must_use]
-    pub fn silence_means(mut self, why: &str) -> Failure {
-        if self.silence {
-            self.sections.insert(Section::Why, why.to_owned());
+    pub fn because(mut self, why: &str) -> Failure {
+        let said = self.sections.entry(Section::Why).or_default();
+        if said.is_empty() {
+            *said = why.to_owned();
+        } else if self.is_vague && !said.contains(why) {
+            *said = format!("{why}\n\n{said}");
         }
         self
     }
@@ -89,16 +92,22 @@ impl Failure {
         };
         let difference = pretty_assertions::StrComparison::new(&left, &right).to_string();
         let (_, lines) = difference.split_once('\n').unwrap_or_default();
-        let difference = format!("< expected, found >\n{lines}");
+        let difference = format!("- expected, + found\n{}", with_signs(lines));
         let coloured = io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
         let difference = if coloured { difference } else { without_colours(&difference) };
         self.with(Section::Differs, difference)
     }
 
-    /// Shows what the server wrote to its output, if it wrote anything.
+    /// Shows the last lines that the server wrote to its output, if it wrote anything.
     #[must_use]
     pub fn output(self, output: &str) -> Failure {
-        if output.trim().is_empty() { self } else { self.with(Section::Output, output.to_owned()) }
+        const LINES: usize = 15;
+        let surplus = output.lines().count().saturating_sub(LINES);
+        let mut shown: Vec<_> = output.lines().skip(surplus).collect();
+        if surplus > 0 {
+            shown.insert(0, "…");
+        }
+        if output.trim().is_empty() { self } else { self.with(Section::Output, shown.join("\n")) }
     }
 
     /// Says where to read about it.
@@ -124,6 +133,16 @@ fn first_difference(expected: &[u8], found: &[u8]) -> (String, String) {
         dump.lines().skip(first_row).take(4).collect::<Vec<_>>().join("\n")
     };
     (rows(expected), rows(found))
+}
+
+/// Marks the lines of a difference as diff programs do. Each begins with its colour and a mark.
+fn with_signs(lines: &str) -> String {
+    let lines = lines.lines().map(|line| match line.split_once('m') {
+        Some((colour, rest)) if rest.starts_with('<') => format!("{colour}m-{}", &rest[1..]),
+        Some((colour, rest)) if rest.starts_with('>') => format!("{colour}m+{}", &rest[1..]),
+        _ => line.to_owned(),
+    });
+    lines.collect::<Vec<_>>().join("\n")
 }
 
 /// Removes the escape sequences that colour a terminal.

@@ -22,6 +22,7 @@
 //! | `choice` | which program that is: `SERVER`, `stages/mine`, or the stage's own |
 //! | `process` | running it: its output kept, its children killed with it |
 //! | `port` | a free port, and the port that a server listens on by mistake |
+//! | `diagnosis` | what is the matter with a server that has ended, or cannot be reached |
 //! | `connection` | bytes to the server, in one piece or in many |
 //! | `answer` | bytes from the server, taken apart as strictly as HTTP asks and no stricter |
 //! | `exchange` | a request, its answer, and what is expected of it |
@@ -32,6 +33,7 @@
 mod answer;
 mod choice;
 mod connection;
+mod diagnosis;
 mod exchange;
 mod failure;
 mod port;

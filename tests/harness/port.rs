@@ -1,9 +1,10 @@
 //! A port for a server under test, and the port that a server listens on by mistake.
 
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
-use std::process;
+use std::fs;
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU16, Ordering};
-use std::time::Duration;
 
 /// Where ports are looked for: below those that systems hand out to clients, so that no
 /// connection of a neighbouring check takes one between the choice and the server's start.
@@ -12,18 +13,28 @@ const COUNT: u16 = 20_000;
 
 /// A port that nobody listens on and that no other check of this run gets.
 pub(crate) fn free() -> u16 {
+    static START: OnceLock<u64> = OnceLock::new();
     static NEXT: AtomicU16 = AtomicU16::new(0);
-    // Test programs that run side by side have process ids side by side: begin far apart.
-    let start = process::id().wrapping_mul(97);
+    // Test programs that run side by side begin anywhere, and so rarely near each other.
+    let start = START.get_or_init(|| RandomState::new().build_hasher().finish());
     loop {
-        let step = u32::from(NEXT.fetch_add(1, Ordering::Relaxed));
-        let offset = u16::try_from((start.wrapping_add(step)) % u32::from(COUNT)).unwrap_or(0);
-        let port = FIRST + offset;
-        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
+        let step = u64::from(NEXT.fetch_add(1, Ordering::Relaxed));
+        let offset = start.wrapping_add(step) % u64::from(COUNT);
+        let port = FIRST + u16::try_from(offset).unwrap_or(0);
+        if !answers(port) {
             return port;
         }
     }
 }
+
+/// Whether somebody accepts connections on a port. Binding it for a moment would tell, too, but a
+/// program started at that moment by another check would keep the port in use for a while longer.
+/// (Windows starts programs in another way, and takes two seconds to refuse a connection.)
+fn answers(port: u16) -> bool {
+    if cfg!(windows) { is_taken(port) } else { TcpStream::connect((LOCALHOST, port)).is_ok() }
+}
+
+const LOCALHOST: Ipv4Addr = Ipv4Addr::LOCALHOST;
 
 /// Ports that people choose when they do not read `PORT`.
 const USUAL: [u16; 9] = [4221, 8080, 8000, 3000, 5000, 7878, 8888, 8081, 80];
@@ -38,13 +49,73 @@ pub(crate) fn listening(output: &str) -> Vec<u16> {
     ports
 }
 
-/// Whether somebody listens on a port of 127.0.0.1. Windows takes two seconds to refuse a connection; elsewhere binding may succeed beside a
-/// server that listens on all addresses.
+/// Whether a port cannot be bound. This does not disturb whoever listens there: a connection would
+/// be the only one that some servers ever accept.
 pub(crate) fn is_taken(port: u16) -> bool {
-    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-    if cfg!(windows) {
-        TcpListener::bind(address).is_err()
-    } else {
-        TcpStream::connect_timeout(&address, Duration::from_millis(100)).is_ok()
+    TcpListener::bind((LOCALHOST, port)).is_err()
+}
+
+/// The addresses on which some processes listen. Known on Linux only.
+pub(crate) fn of_processes(ids: &[u32]) -> Vec<SocketAddr> {
+    let sockets: Vec<String> = ids.iter().flat_map(|id| sockets_of(*id)).collect();
+    let tables = ["/proc/net/tcp", "/proc/net/tcp6"].map(|path| fs::read_to_string(path).ok());
+    let lines: Vec<_> = tables.iter().flatten().flat_map(|table| table.lines().skip(1)).collect();
+    let listening = lines.iter().filter_map(|line| {
+        // sl local_address rem_address st tx:rx tr:tm retrnsmt uid timeout inode (see proc(5))
+        let words: Vec<_> = line.split_whitespace().collect();
+        let is_ours = words.get(3) == Some(&"0A")
+            && sockets.iter().any(|it| words.get(9) == Some(&it.as_str()));
+        is_ours.then(|| parse_address(words[1])).flatten()
+    });
+    listening.collect()
+}
+
+/// The inodes of the sockets that a process has open.
+fn sockets_of(id: u32) -> Vec<String> {
+    let entries = fs::read_dir(format!("/proc/{id}/fd")).into_iter().flatten().flatten();
+    let links = entries.filter_map(|entry| fs::read_link(entry.path()).ok());
+    let names = links.map(|link| link.to_string_lossy().into_owned());
+    names
+        .filter_map(|it| Some(it.strip_prefix("socket:[")?.strip_suffix(']')?.to_owned()))
+        .collect()
+}
+
+/// Parses an address such as `0100007F:107D`, four or sixteen bytes, in words as the machine keeps
+/// them.
+fn parse_address(text: &str) -> Option<SocketAddr> {
+    let (address, port) = text.split_once(':')?;
+    let port = u16::from_str_radix(port, 16).ok()?;
+    let mut bytes = Vec::new();
+    for word in address.as_bytes().chunks(8) {
+        let word = u32::from_str_radix(std::str::from_utf8(word).ok()?, 16).ok()?;
+        bytes.extend(word.to_ne_bytes());
+    }
+    let address = match <[u8; 4]>::try_from(&bytes[..]) {
+        Ok(four) => IpAddr::from(four),
+        Err(_) => IpAddr::from(<[u8; 16]>::try_from(&bytes[..]).ok()?),
+    };
+    Some(SocketAddr::new(address, port))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pretty_assertions::assert_eq;
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn finds_where_a_process_listens() {
+        let four = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let address = four.local_addr().expect("it is bound");
+        assert!(of_processes(&[std::process::id()]).contains(&address));
+    }
+
+    #[cfg(target_endian = "little")]
+    #[test]
+    fn reads_addresses() {
+        assert_eq!(parse_address("0100007F:107D"), "127.0.0.1:4221".parse().ok());
+        let six = "00000000000000000000000001000000:107D";
+        assert_eq!(parse_address(six), "[::1]:4221".parse().ok());
+        assert_eq!(parse_address("0100007F"), None);
     }
 }

@@ -70,6 +70,11 @@ impl Process {
         let _ = self.child.wait();
     }
 
+    /// The process ids of the program, and of all that it has started.
+    pub(crate) fn family(&self) -> Vec<u32> {
+        if self.has_children { family(self.id()) } else { vec![self.id()] }
+    }
+
     /// The process id.
     pub(crate) fn id(&self) -> u32 {
         self.child.id()
@@ -101,11 +106,12 @@ fn lock(output: &Mutex<Output>) -> MutexGuard<'_, Output> {
     output.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Kills what a program such as `sh`, `npm` or `cargo run` has started. A process group would do
-/// it too, but then Ctrl-C in the terminal would no longer reach the server.
+/// A process, and all that it has started.
 #[cfg(unix)]
-fn kill_children(parent: u32) {
-    let Ok(listing) = Command::new("ps").args(["-A", "-o", "pid=,ppid="]).output() else { return };
+fn family(parent: u32) -> Vec<u32> {
+    let mut family = vec![parent];
+    let listing = Command::new("ps").args(["-A", "-o", "pid=,ppid="]).output();
+    let Ok(listing) = listing else { return family };
     let listing = String::from_utf8_lossy(&listing.stdout).into_owned();
     let pairs: Vec<(u32, u32)> = listing
         .lines()
@@ -114,16 +120,28 @@ fn kill_children(parent: u32) {
             Some((numbers.next()?.ok()?, numbers.next()?.ok()?))
         })
         .collect();
-    let mut family = vec![parent];
     let mut next = 0;
     while let Some(&member) = family.get(next) {
         family.extend(pairs.iter().filter(|(_, parent)| *parent == member).map(|(id, _)| id));
         next += 1;
     }
-    if family.len() > 1 {
-        let ids = family[1..].iter().map(u32::to_string);
+    family
+}
+
+/// Kills what a program such as `sh`, `npm` or `cargo run` has started. A process group would do
+/// it too, but then Ctrl-C in the terminal would no longer reach the server.
+#[cfg(unix)]
+fn kill_children(parent: u32) {
+    let children = family(parent).split_off(1);
+    if !children.is_empty() {
+        let ids = children.iter().map(u32::to_string);
         let _ = Command::new("kill").arg("-KILL").args(ids).stderr(Stdio::null()).status();
     }
+}
+
+#[cfg(windows)]
+fn family(parent: u32) -> Vec<u32> {
+    vec![parent]
 }
 
 #[cfg(windows)]

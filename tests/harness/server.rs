@@ -5,7 +5,8 @@ use std::fs;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitStatus};
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -13,7 +14,9 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 use crate::process::Process;
-use crate::{Answer, Connection, Exchange, Failure, Request, Stage, choice, port, repository};
+use crate::{
+    Answer, Connection, Exchange, Failure, Request, Stage, choice, diagnosis, port, repository,
+};
 
 /// How long a check waits for a server: to start, to answer, to go on with an answer.
 pub const PATIENCE: Duration = Duration::from_secs(5);
@@ -21,15 +24,8 @@ pub const PATIENCE: Duration = Duration::from_secs(5);
 /// How long to wait before looking whether a server that cannot be reached listens elsewhere.
 const SUSPICION: Duration = Duration::from_millis(700);
 
-/// The exit code by which a shell says that it found no such program.
-const NOT_FOUND: i32 = 127;
-
 /// The name of the directory that a server gets, within a temporary one.
 const SERVED: &str = "shared";
-
-const PORT: &str = "The checks choose a port and pass it in the environment variable PORT. The \
-                    server must listen on that port of 127.0.0.1, within 5 seconds of its start.\n\
-                    In Rust: env::var(\"PORT\").unwrap_or(\"4221\".into())";
 
 /// How long a server that broke a connection gets to end, if it is crashing.
 const LAST_GASP: Duration = Duration::from_millis(100);
@@ -44,6 +40,8 @@ pub struct Server {
     port: u16,
     process: Mutex<Process>,
     directory: Option<TempDir>,
+    /// Whether a connection has been made.
+    was_reached: AtomicBool,
     /// Ports on which somebody else listened before this server started.
     taken: Vec<u16>,
     /// Held while the user's one `PORT` is in use.
@@ -87,14 +85,22 @@ impl Server {
     ) -> Result<Server, Failure> {
         let (port, turn) = take_port()?;
         command.current_dir(repository()).env("PORT", port.to_string());
-        command.env("RUST_BACKTRACE", "0");
+        command.env("RUST_BACKTRACE", "0").env("PYTHONUNBUFFERED", "1");
         if let Some(directory) = &directory {
             command.arg("--directory").arg(directory.path().join(SERVED));
         }
         let taken = port::listening("");
         let process = Process::start(&mut command, choice::is_command())
             .map_err(|error| Failure::new(format!("{command:?} cannot be started: {error}")))?;
-        Ok(Server { stage, port, process: Mutex::new(process), directory, taken, _turn: turn })
+        Ok(Server {
+            stage,
+            port,
+            process: Mutex::new(process),
+            directory,
+            was_reached: AtomicBool::new(false),
+            taken,
+            _turn: turn,
+        })
     }
 
     /// The directory that was given to the server with `--directory`.
@@ -153,7 +159,7 @@ impl Server {
     }
 
     pub(crate) fn exchange(&self, sent: &[u8], answer: Result<Answer, Failure>) -> Exchange {
-        Exchange::new(sent, answer.map_err(|failure| self.finish(failure)), self.chapter())
+        Exchange::new(sent, answer.map_err(|failure| self.finish(failure)), self)
     }
 
     /// Opens a connection. Waits for the server if it has only just been started.
@@ -166,7 +172,10 @@ impl Server {
         let start = Instant::now();
         loop {
             match TcpStream::connect_timeout(&address, PATIENCE) {
-                Ok(stream) => return Connection::new(stream).map_err(|it| self.finish(it)),
+                Ok(stream) => {
+                    self.was_reached.store(true, Ordering::Relaxed);
+                    return Connection::new(stream).map_err(|failure| self.finish(failure));
+                }
                 Err(error) => self
                     .may_still_come(&error, start)
                     .map_err(|failure| failure.read(self.chapter()))?,
@@ -178,30 +187,16 @@ impl Server {
     /// Whether it is worth trying again to connect, or what is the matter.
     fn may_still_come(&self, error: &io::Error, start: Instant) -> Result<(), Failure> {
         self.is_running()?;
-        let output = self.output();
+        let mut process = self.process();
         if start.elapsed() > SUSPICION {
-            let mut listening = port::listening(&output);
-            listening.retain(|port| !self.taken.contains(port));
-            if let Some(&found) = listening.first() {
-                return Err(self.wrong_port(found));
+            if let Some(failure) = diagnosis::elsewhere(&mut process, self.port, &self.taken) {
+                return Err(failure);
             }
         }
         if start.elapsed() < PATIENCE {
             return Ok(());
         }
-        let problem = format!("your server cannot be reached on 127.0.0.1:{}: {error}", self.port);
-        Err(Failure::new(problem).output(&output).why(PORT))
-    }
-
-    /// The server seems to listen on another port. It does if that port falls silent with it.
-    fn wrong_port(&self, found: u16) -> Failure {
-        let wanted = self.port;
-        self.process().kill();
-        if port::is_taken(found) {
-            return Failure::new(format!("your server does not listen on port {wanted}")).why(PORT);
-        }
-        Failure::new(format!("your server does not listen on port {wanted}, but on port {found}"))
-            .why(PORT)
+        Err(diagnosis::unreachable(self.port, error, &process.output()))
     }
 
     /// Fails if the server has ended.
@@ -212,7 +207,10 @@ impl Server {
     pub fn is_running(&self) -> Result<(), Failure> {
         let mut process = self.process();
         match process.ended() {
-            Some(status) => Err(ended(status, &process.output())),
+            Some(status) => {
+                let was_reached = self.was_reached.load(Ordering::Relaxed);
+                Err(diagnosis::ended(status, &process.output(), was_reached))
+            }
             None => Ok(()),
         }
     }
@@ -228,35 +226,17 @@ impl Server {
             Err(ended) => ended.bytes_of(failure),
             Ok(()) => failure,
         };
-        failure.read(self.chapter())
+        failure.output(&self.output()).read(self.chapter())
     }
 
-    fn chapter(&self) -> String {
+    /// The chapter of the stage, such as `docs/04-echo.md`.
+    pub fn chapter(&self) -> String {
         let stage = Stage::all().into_iter().find(|stage| stage.name() == self.stage);
         stage.map(|stage| stage.chapter()).unwrap_or_default()
     }
 
     fn process(&self) -> MutexGuard<'_, Process> {
         self.process.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// What a server's end means, judging by its exit status and its last words.
-fn ended(status: ExitStatus, output: &str) -> Failure {
-    let failure = Failure::new(format!("your server has ended ({status})")).output(output);
-    let words = output.to_lowercase();
-    if status.code() == Some(NOT_FOUND) && choice::is_command() {
-        Failure::new("the command in SERVER starts no program").output(output).why(
-            "It is run by the shell in the top directory of this repository: is the path in it \
-             right from there?",
-        )
-    } else if words.contains("in use") || words.contains("eaddrinuse") {
-        failure.why(
-            "Its port was taken. The checks run several servers at once, each with a port of its \
-             own in the environment variable PORT: is that the port it listens on?",
-        )
-    } else {
-        failure.why("A server goes on until it is stopped, whatever its clients do.")
     }
 }
 
@@ -271,7 +251,10 @@ fn new_directory() -> Result<TempDir, Failure> {
 fn take_port() -> Result<(u16, Option<MutexGuard<'static, ()>>), Failure> {
     static TURN: Mutex<()> = Mutex::new(());
     let Ok(wanted) = env::var("PORT") else { return Ok((port::free(), None)) };
-    let port = wanted.parse().map_err(|_| Failure::new(format!("PORT is no port: {wanted}")))?;
+    let port: u16 = wanted.parse().unwrap_or(0);
+    if port == 0 {
+        return Err(Failure::new(format!("PORT is no port to listen on: {wanted}")));
+    }
     let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     let start = Instant::now();
     while port::is_taken(port) {

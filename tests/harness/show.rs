@@ -11,11 +11,28 @@ pub(crate) fn message(bytes: &[u8]) -> String {
         return "(nothing)".to_owned();
     }
     let (shown, rest) = bytes.split_at(bytes.len().min(MOST));
-    let mut text = escape(shown);
+    let mut text = shorten_runs(&escape(shown));
     if !rest.is_empty() {
         let _ = write!(text, " … and {} more bytes", rest.len());
     }
     text
+}
+
+/// Replaces a long run of one character by a few of them.
+fn shorten_runs(text: &str) -> String {
+    const LONG: usize = 100;
+    let mut shortened = String::new();
+    let mut rest = text;
+    while let Some(character) = rest.chars().next() {
+        let next = rest.trim_start_matches(character);
+        let count = (rest.len() - next.len()) / character.len_utf8();
+        shortened.extend(std::iter::repeat_n(character, if count < LONG { count } else { 20 }));
+        if count >= LONG {
+            let _ = write!(shortened, "… ({count} times)");
+        }
+        rest = next;
+    }
+    shortened
 }
 
 /// Shows a message as [`message`] does, however long it is.
@@ -92,7 +109,7 @@ mod tests {
 
     #[test]
     fn long_messages_are_cut() {
-        assert!(message(&[b'a'; MOST + 5]).ends_with("a … and 5 more bytes"));
+        assert!(message(&[b'a'; MOST + 5]).ends_with(" times) … and 5 more bytes"));
     }
 
     #[test]

@@ -1,0 +1,77 @@
+//! What is the matter with a server that has ended, or cannot be reached.
+
+use std::env;
+use std::io;
+use std::process::ExitStatus;
+
+use crate::process::Process;
+use crate::{Failure, choice, port};
+
+/// How a server learns its port.
+const PORT: &str = "The checks choose a free port and pass it in the environment variable PORT. The \
+                    server must listen on that port of 127.0.0.1, within 5 seconds of its start.\n\
+                    In Rust: env::var(\"PORT\").unwrap_or(\"4221\".into())\n\
+                    In Python: int(os.environ.get(\"PORT\", \"4221\"))";
+
+/// What a server's end means, judging by its exit status and its last words. Somebody may have
+/// been connected to it before.
+pub(crate) fn ended(status: ExitStatus, output: &str, was_reached: bool) -> Failure {
+    let words = output.to_lowercase();
+    let is_in_use = words.contains("in use") || words.contains("eaddrinuse");
+    let failure = match status.code() {
+        // The exit codes by which a shell says that there is no such program, or that it may not
+        // be run.
+        Some(126 | 127) if choice::is_command() => {
+            Failure::new("the command in SERVER starts no program").why(
+                "It is run by the shell in the top directory of this repository: is the path in \
+                 it right from there?",
+            )
+        }
+        _ if is_in_use && env::var_os("PORT").is_some() => {
+            Failure::new("your server could not have its port").why(
+                "The port of a closed connection stays in use for a minute or so, unless the \
+                 server says before bind that it does not mind. Rust does that by itself.\n\
+                 In Python: listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)",
+            )
+        }
+        _ if is_in_use => Failure::new("your server could not have its port").why(format!(
+            "The checks run several servers at once, each with a port of its own.\n{PORT}"
+        )),
+        _ if was_reached => Failure::vague(format!("your server has ended ({status})"))
+            .why("A server goes on until it is stopped, whatever its clients do."),
+        _ => Failure::vague(format!("your server ended before anyone could connect ({status})"))
+            .why("A server binds its port, then accepts clients in a loop that never ends."),
+    };
+    failure.output(output)
+}
+
+/// A server that does not listen where it should, if it listens elsewhere. `taken` are the ports on
+/// which somebody listened before it was started.
+pub(crate) fn elsewhere(process: &mut Process, wanted: u16, taken: &[u16]) -> Option<Failure> {
+    let found = port::of_processes(&process.family());
+    if let Some(address) = found.first() {
+        return Some(if address.port() == wanted {
+            Failure::new(format!("your server listens on {address}, but not on 127.0.0.1"))
+                .why(PORT)
+        } else {
+            wrong_port(wanted, address.port())
+        });
+    }
+    // Where the system does not tell, a port is the server's if it falls silent with it.
+    let listening = port::listening(&process.output());
+    let suspect = listening.into_iter().find(|port| !taken.contains(port))?;
+    process.kill();
+    (!port::is_taken(suspect)).then(|| wrong_port(wanted, suspect))
+}
+
+fn wrong_port(wanted: u16, found: u16) -> Failure {
+    Failure::new(format!("your server does not listen on port {wanted}, but on port {found}"))
+        .why(PORT)
+}
+
+/// A server that runs and cannot be reached.
+pub(crate) fn unreachable(port: u16, error: &io::Error, output: &str) -> Failure {
+    Failure::new(format!("your server cannot be reached on 127.0.0.1:{port}: {error}"))
+        .output(output)
+        .why(PORT)
+}
