@@ -199,3 +199,89 @@ fn reason(status: u16) -> &'static str {
         _ => "", // a phrase may be empty
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pretty_assertions::assert_eq;
+    use std::io::Seek;
+
+    fn written(response: Response) -> String {
+        let mut bytes = Vec::new();
+        response.write_to(&mut bytes).expect("memory takes it");
+        String::from_utf8(bytes).expect("these responses are text")
+    }
+
+    #[test]
+    fn a_text_is_framed_by_its_bytes() {
+        assert_eq!(
+            written(Response::text("café").header("Vary", "Accept-Encoding")),
+            "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nVary: Accept-Encoding\r\n\
+             Content-Length: 5\r\nConnection: close\r\n\r\ncafé"
+        );
+    }
+
+    #[test]
+    fn an_empty_body_has_a_length_too() {
+        assert_eq!(
+            written(Response::not_found()),
+            "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+        );
+    }
+
+    #[test]
+    fn a_field_cannot_smuggle_in_another_one() {
+        let response = Response::ok().header("X-Name", "a\r\nSet-Cookie: b");
+        let mut bytes = Vec::new();
+        assert!(response.write_to(&mut bytes).is_err());
+        assert!(bytes.is_empty());
+    }
+
+    #[test]
+    fn to_head_goes_the_head_alone() {
+        let mut bytes = Vec::new();
+        Response::text("abc").write_head_to(&mut bytes).expect("memory takes it");
+        assert!(bytes.ends_with(b"Content-Length: 3\r\nConnection: close\r\n\r\n"));
+    }
+
+    #[test]
+    fn a_file_is_sent_as_long_as_it_was() {
+        let mut file = tempfile::tempfile().expect("a temporary file");
+        file.write_all(b"0123456789").expect("it can be written");
+        file.rewind().expect("it can be read again");
+        let other = file.try_clone().expect("a second handle");
+        let response = Response::file(file).expect("it has a size");
+        other.set_len(12).expect("it can grow");
+        assert!(
+            written(response)
+                .ends_with("Content-Length: 10\r\nConnection: close\r\n\r\n0123456789")
+        );
+    }
+
+    #[test]
+    fn a_file_that_became_shorter_is_an_error() {
+        let file = tempfile::tempfile().expect("a temporary file");
+        file.set_len(10).expect("it can grow");
+        let other = file.try_clone().expect("a second handle");
+        let response = Response::file(file).expect("it has a size");
+        other.set_len(4).expect("it can shrink");
+        let error = response.write_to(io::sink()).expect_err("six bytes are missing");
+        assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
+    }
+
+    #[test]
+    fn errors_become_statuses_and_stay_in_the_log() {
+        let status = |kind: io::ErrorKind| Response::failed(kind.into()).status;
+        assert_eq!(status(io::ErrorKind::NotFound), 404);
+        assert_eq!(status(io::ErrorKind::PermissionDenied), 403);
+        assert_eq!(status(io::ErrorKind::UnexpectedEof), 400);
+        assert_eq!(status(io::ErrorKind::TimedOut), 408);
+        assert_eq!(status(io::ErrorKind::StorageFull), 500);
+        let full = io::Error::new(io::ErrorKind::StorageFull, "/secret/path: disk full");
+        let response = Response::failed(full);
+        assert!(response.summary().contains("/secret/path"));
+        assert!(!written(response).contains("secret"));
+        let refused = Refused { status: 413, why: "too large" };
+        assert!(written(Response::failed(refused.into())).ends_with("\r\n\r\ntoo large\n"));
+    }
+}
