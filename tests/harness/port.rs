@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::hash::{BuildHasher, Hasher, RandomState};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU16, Ordering};
 
@@ -11,18 +11,35 @@ use std::sync::atomic::{AtomicU16, Ordering};
 const FIRST: u16 = 10_000;
 const COUNT: u16 = 20_000;
 
-/// A port that nobody listens on and that no other check of this run gets.
-pub(crate) fn free() -> u16 {
-    static START: OnceLock<u64> = OnceLock::new();
-    static NEXT: AtomicU16 = AtomicU16::new(0);
-    // Test programs that run side by side begin anywhere, and so rarely near each other.
-    let start = START.get_or_init(|| RandomState::new().build_hasher().finish());
-    loop {
-        let step = u64::from(NEXT.fetch_add(1, Ordering::Relaxed));
-        let offset = start.wrapping_add(step) % u64::from(COUNT);
-        let port = FIRST + u16::try_from(offset).unwrap_or(0);
-        if !answers(port) {
-            return port;
+/// A port for one check, which no other check of any program gets while this lives.
+#[derive(Debug)]
+pub(crate) struct Port {
+    pub(crate) number: u16,
+    /// The UDP port of the same number. TCP has ports of its own, so this is in nobody's way; but
+    /// whoever looks for a port takes both, and so the one keeps the other free.
+    _claim: Option<UdpSocket>,
+}
+
+impl Port {
+    /// The port that the user chose.
+    pub(crate) fn fixed(number: u16) -> Port {
+        Port { number, _claim: None }
+    }
+
+    /// A port that nobody listens on.
+    pub(crate) fn free() -> Port {
+        static START: OnceLock<u64> = OnceLock::new();
+        static NEXT: AtomicU16 = AtomicU16::new(0);
+        // Test programs that run side by side begin anywhere, and so rarely near each other.
+        let start = START.get_or_init(|| RandomState::new().build_hasher().finish());
+        loop {
+            let step = u64::from(NEXT.fetch_add(1, Ordering::Relaxed));
+            let offset = start.wrapping_add(step) % u64::from(COUNT);
+            let number = FIRST + u16::try_from(offset).unwrap_or(0);
+            match UdpSocket::bind((LOCALHOST, number)) {
+                Ok(claim) if !answers(number) => return Port { number, _claim: Some(claim) },
+                _ => {}
+            }
         }
     }
 }
@@ -108,6 +125,15 @@ mod tests {
         let four = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let address = four.local_addr().expect("it is bound");
         assert!(of_processes(&[std::process::id()]).contains(&address));
+    }
+
+    #[test]
+    fn a_port_is_given_once() {
+        let ports: Vec<_> = (0..20).map(|_| Port::free()).collect();
+        for port in &ports {
+            assert!(UdpSocket::bind((LOCALHOST, port.number)).is_err());
+            assert!(!is_taken(port.number));
+        }
     }
 
     #[cfg(target_endian = "little")]

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
+use crate::port::Port;
 use crate::process::Process;
 use crate::{
     Answer, Connection, Exchange, Failure, Request, Stage, choice, diagnosis, port, repository,
@@ -37,7 +38,7 @@ const PAUSE: Duration = Duration::from_millis(5);
 #[derive(Debug)]
 pub struct Server {
     stage: &'static str,
-    port: u16,
+    port: Port,
     process: Mutex<Process>,
     directory: Option<TempDir>,
     /// Whether a connection has been made.
@@ -84,7 +85,7 @@ impl Server {
         directory: Option<TempDir>,
     ) -> Result<Server, Failure> {
         let (port, turn) = take_port()?;
-        command.current_dir(repository()).env("PORT", port.to_string());
+        command.current_dir(repository()).env("PORT", port.number.to_string());
         command.env("RUST_BACKTRACE", "0").env("PYTHONUNBUFFERED", "1");
         if let Some(directory) = &directory {
             command.arg("--directory").arg(directory.path().join(SERVED));
@@ -120,7 +121,7 @@ impl Server {
 
     /// The port that the server was told to listen on.
     pub fn port(&self) -> u16 {
-        self.port
+        self.port.number
     }
 
     /// The process id of the server.
@@ -168,7 +169,7 @@ impl Server {
     ///
     /// When the server has ended, refuses connections, or listens on another port.
     pub fn connect(&self) -> Result<Connection, Failure> {
-        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, self.port));
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, self.port()));
         let start = Instant::now();
         loop {
             match TcpStream::connect_timeout(&address, PATIENCE) {
@@ -189,14 +190,14 @@ impl Server {
         self.is_running()?;
         let mut process = self.process();
         if start.elapsed() > SUSPICION {
-            if let Some(failure) = diagnosis::elsewhere(&mut process, self.port, &self.taken) {
+            if let Some(failure) = diagnosis::elsewhere(&mut process, self.port(), &self.taken) {
                 return Err(failure);
             }
         }
         if start.elapsed() < PATIENCE {
             return Ok(());
         }
-        Err(diagnosis::unreachable(self.port, error, &process.output()))
+        Err(diagnosis::unreachable(self.port(), error, &process.output()))
     }
 
     /// Fails if the server has ended.
@@ -248,9 +249,9 @@ fn new_directory() -> Result<TempDir, Failure> {
 }
 
 /// The port for one check: a free one, or the user's own `PORT`, which one check uses at a time.
-fn take_port() -> Result<(u16, Option<MutexGuard<'static, ()>>), Failure> {
+fn take_port() -> Result<(Port, Option<MutexGuard<'static, ()>>), Failure> {
     static TURN: Mutex<()> = Mutex::new(());
-    let Ok(wanted) = env::var("PORT") else { return Ok((port::free(), None)) };
+    let Ok(wanted) = env::var("PORT") else { return Ok((Port::free(), None)) };
     let port: u16 = wanted.parse().unwrap_or(0);
     if port == 0 {
         return Err(Failure::new(format!("PORT is no port to listen on: {wanted}")));
@@ -264,5 +265,5 @@ fn take_port() -> Result<(u16, Option<MutexGuard<'static, ()>>), Failure> {
         }
         thread::sleep(PAUSE);
     }
-    Ok((port, Some(turn)))
+    Ok((Port::fixed(port), Some(turn)))
 }
