@@ -59,6 +59,7 @@ fn answers_404_without_a_file() -> Check {
     for path in ["/files/missing", "/files/folder", "/files/folder/", "/files/", "/files/%00"] {
         server.get(path).status(404).because("There is no file of that name: 404 says so.")?;
     }
+    drop(server); // there may be one port for all
     let without_directory = Server::start("stage07")?;
     without_directory
         .get("/files/missing")
