@@ -59,7 +59,7 @@ fn main() {
     let port: u16 = if server.is("another-port") { 0 } else { port }; // 0: any free one
     let listener = TcpListener::bind(("127.0.0.1", port)).expect("the port is free");
     let address = listener.local_addr().expect("it is bound");
-    println!("Server started at http://localhost:{}", address.port());
+    eprintln!("Server started at http://localhost:{}", address.port());
     server.accept(&listener);
 }
 
