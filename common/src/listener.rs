@@ -1,9 +1,9 @@
 //! A socket that listens, and the clients it accepts (stage 1's lasting form).
 
-use std::cell::Cell;
 use std::fmt::Display;
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -78,7 +78,7 @@ pub struct Client {
     stream: TcpStream,
     peer: SocketAddr,
     /// Whether anything has been written that a reset could destroy.
-    answered: Cell<bool>,
+    answered: AtomicBool,
 }
 
 impl Client {
@@ -86,7 +86,7 @@ impl Client {
         stream.set_read_timeout(Some(TIMEOUT))?;
         stream.set_write_timeout(Some(TIMEOUT))?;
         stream.set_nodelay(true)?;
-        Ok(Client { stream, peer, answered: Cell::new(false) })
+        Ok(Client { stream, peer, answered: AtomicBool::new(false) })
     }
 
     /// The client's address and port.
@@ -114,7 +114,7 @@ impl Read for &Client {
 
 impl Write for &Client {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.answered.set(true);
+        self.answered.store(true, Ordering::Relaxed);
         (&self.stream).write(bytes).map_err(|error| name_timeout(error, "took"))
     }
 
@@ -126,7 +126,9 @@ impl Write for &Client {
 impl Drop for Client {
     fn drop(&mut self) {
         let _ = self.stream.shutdown(Shutdown::Write);
-        if !self.answered.get() || self.stream.set_read_timeout(Some(LINGER)).is_err() {
+        if !self.answered.load(Ordering::Relaxed)
+            || self.stream.set_read_timeout(Some(LINGER)).is_err()
+        {
             return;
         }
         let deadline = Instant::now() + LINGER_AT_MOST;
