@@ -26,7 +26,7 @@ type Row = (&'static str, usize, &'static str, &'static str);
 const MISTAKES: &[Row] = &[
     ("another-port", 1, "listens_on_the_port_it_is_given", "your server does not listen on port PORT, but on port PORT"),
     ("exits-at-once", 1, "listens_on_the_port_it_is_given", "your server ended before anyone could connect (exit status: 3)"),
-    ("never-listens", 1, "listens_on_the_port_it_is_given", "your server cannot be reached on 127.0.0.1:PORT"),
+    ("never-listens", 1, "listens_on_the_port_it_is_given", "your server runs, but cannot be reached on 127.0.0.1:PORT"),
     ("ends-after-one-client", 1, "goes_on_after_clients_have_left", "your server has ended"),
     ("unwraps-everything", 1, "survives_clients_that_crash", "your server has ended (exit status: 101)"),
     ("answers-unread", 2, "reads_the_request_before_it_answers", "your server answers before the request is complete"),
@@ -69,7 +69,7 @@ const MISTAKES: &[Row] = &[
     ("follows-links", 7, "no_link_leads_out_of_the_directory", "the status is 200, not 400 to 499"),
     ("created-is-200", 8, "stores_the_body", "the status is 200, not 201"),
     ("stores-nothing", 8, "stores_the_body", "the file text is not there"),
-    ("stores-what-came-with-the-head", 8, "tells_a_waiting_client_to_go_on", "the file a has other bytes than were sent"),
+    ("stores-what-came-with-the-head", 8, "tells_a_waiting_client_to_go_on", "the file a has 0 bytes, but 5 were sent"),
     ("reads-bodies-to-the-end", 8, "stores_the_body", "no answer within 5 seconds"),
     ("writes-in-place", 8, "a_file_appears_whole_or_not_at_all", "the directory should hold the files [\"old\"], but it holds [\"new\", \"old\"]"),
     ("leaves-temporary-files", 8, "a_file_appears_whole_or_not_at_all", "the directory should hold the files [\"old\"], but it holds"),

@@ -97,10 +97,9 @@ fn no_head(received: &[u8], ending: &Ending) -> Failure {
                 .why("Every request gets an answer, be it only \"HTTP/1.1 404 Not Found\".")
         }
         Ending::Silent if received.is_empty() => Failure::vague("no answer within 5 seconds").why(
-            "What does the server wait for? Perhaps it never accepts the connection. Perhaps \
-                 it reads more than the request has: the client keeps its side open while it \
-                 waits, so reading to the end (read_to_end) never ends; a request without a body \
-                 ends with its blank line. Perhaps the answer is in a buffer that must be flushed.",
+            "Perhaps the server never accepts; or it reads on after the end of the request, \
+                 which never comes to an end while the client waits (as read_to_end does); or the \
+                 answer is in a buffer that must be flushed.",
         ),
         _ if !received.starts_with(b"HTTP/") => status_line_failure(received, 0, "HTTP/1.1"),
         _ if has_bare_newline(received) => bare_newline(),

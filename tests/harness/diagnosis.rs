@@ -48,8 +48,8 @@ pub(crate) fn ended(status: ExitStatus, output: &str, was_reached: bool) -> Fail
 /// A server that does not listen where it should, if it listens elsewhere. `taken` are the ports on
 /// which somebody listened before it was started.
 pub(crate) fn elsewhere(process: &mut Process, wanted: u16, taken: &[u16]) -> Option<Failure> {
-    let found = port::of_processes(&process.family());
-    if let Some(address) = found.first() {
+    if let Some(found) = port::of_processes(&process.family()) {
+        let address = found.first()?;
         return Some(if address.port() == wanted {
             Failure::new(format!("your server listens on {address}, but not on 127.0.0.1"))
                 .why(PORT)
@@ -61,7 +61,12 @@ pub(crate) fn elsewhere(process: &mut Process, wanted: u16, taken: &[u16]) -> Op
     let listening = port::listening(&process.output());
     let suspect = listening.into_iter().find(|port| !taken.contains(port))?;
     process.kill();
-    (!port::is_taken(suspect)).then(|| wrong_port(wanted, suspect))
+    if port::answers(suspect) {
+        return Some(
+            Failure::new(format!("your server does not listen on port {wanted}")).why(PORT),
+        );
+    }
+    Some(wrong_port(wanted, suspect))
 }
 
 fn wrong_port(wanted: u16, found: u16) -> Failure {
@@ -71,7 +76,19 @@ fn wrong_port(wanted: u16, found: u16) -> Failure {
 
 /// A server that runs and cannot be reached.
 pub(crate) fn unreachable(port: u16, error: &io::Error, output: &str) -> Failure {
-    Failure::new(format!("your server cannot be reached on 127.0.0.1:{port}: {error}"))
+    Failure::new(format!("your server runs, but cannot be reached on 127.0.0.1:{port}: {error}"))
         .output(output)
-        .why(PORT)
+        .why(format!("Has it come to listen yet, or does it do something else first?\n{PORT}"))
+}
+
+/// A failure of a server that lives, but has had an accident: a thread has ended.
+pub(crate) fn accident(failure: Failure, output: &str) -> Failure {
+    if ["Traceback", "panicked", "Exception"].iter().any(|word| output.contains(word)) {
+        failure.instead(
+            "Something in your server failed while it answered: see its output. (Whatever fails, \
+             the connection should be closed, and the server go on.)",
+        )
+    } else {
+        failure
+    }
 }

@@ -40,6 +40,16 @@ impl Failure {
         Failure { is_vague: true, ..Failure::new(problem) }
     }
 
+    /// Says why, instead of what was said before, if that was vague.
+    #[must_use]
+    pub(crate) fn instead(mut self, why: &str) -> Failure {
+        if self.is_vague {
+            self.is_vague = false;
+            self.sections.insert(Section::Why, why.to_owned());
+        }
+        self
+    }
+
     /// Adds what the check has to say. A failure with one possible cause has said it already.
     #[must_use]
     pub fn because(mut self, why: &str) -> Failure {

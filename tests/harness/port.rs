@@ -6,6 +6,8 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU16, Ordering};
 
+use socket2::{Domain, Socket, Type};
+
 /// Where ports are looked for: below those that systems hand out to clients, so that no
 /// connection of a neighbouring check takes one between the choice and the server's start.
 const FIRST: u16 = 10_000;
@@ -26,7 +28,8 @@ impl Port {
         Port { number, _claim: None }
     }
 
-    /// A port that nobody listens on.
+    /// A port that nobody uses. No program may be started at the same moment: it would inherit the
+    /// socket that is bound to find out, and keep the port in use for a while longer.
     pub(crate) fn free() -> Port {
         static START: OnceLock<u64> = OnceLock::new();
         static NEXT: AtomicU16 = AtomicU16::new(0);
@@ -37,18 +40,28 @@ impl Port {
             let offset = start.wrapping_add(step) % u64::from(COUNT);
             let number = FIRST + u16::try_from(offset).unwrap_or(0);
             match UdpSocket::bind((LOCALHOST, number)) {
-                Ok(claim) if !answers(number) => return Port { number, _claim: Some(claim) },
+                Ok(claim) if !is_in_use(number) => return Port { number, _claim: Some(claim) },
                 _ => {}
             }
         }
     }
 }
 
-/// Whether somebody accepts connections on a port. Binding it for a moment would tell, too, but a
-/// program started at that moment by another check would keep the port in use for a while longer.
-/// (Windows starts programs in another way, and takes two seconds to refuse a connection.)
-fn answers(port: u16) -> bool {
-    if cfg!(windows) { is_taken(port) } else { TcpStream::connect((LOCALHOST, port)).is_ok() }
+/// Whether a port is in use, if only by a connection that was closed a moment ago: some servers
+/// could not bind it then. The standard library would not mind such a connection.
+fn is_in_use(port: u16) -> bool {
+    let address = SocketAddr::from((LOCALHOST, port));
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None);
+    socket.and_then(|socket| socket.bind(&address.into())).is_err()
+}
+
+/// Whether somebody accepts connections on a port. (Windows takes two seconds to refuse one.)
+pub(crate) fn answers(port: u16) -> bool {
+    if cfg!(windows) {
+        TcpListener::bind((LOCALHOST, port)).is_err()
+    } else {
+        TcpStream::connect((LOCALHOST, port)).is_ok()
+    }
 }
 
 const LOCALHOST: Ipv4Addr = Ipv4Addr::LOCALHOST;
@@ -62,29 +75,36 @@ pub(crate) fn listening(output: &str) -> Vec<u16> {
     let mut ports: Vec<u16> = numbers.filter_map(|number| number.parse().ok()).collect();
     ports.retain(|&port| port >= 1000);
     ports.extend(USUAL);
-    ports.retain(|&port| is_taken(port));
+    ports.retain(|&port| answers(port));
     ports
 }
 
-/// Whether a port cannot be bound. This does not disturb whoever listens there: a connection would
-/// be the only one that some servers ever accept.
-pub(crate) fn is_taken(port: u16) -> bool {
-    TcpListener::bind((LOCALHOST, port)).is_err()
+/// The addresses on which some processes listen; nothing if the system does not tell, as only
+/// Linux does.
+pub(crate) fn of_processes(ids: &[u32]) -> Option<Vec<SocketAddr>> {
+    let tables = tables();
+    if tables.is_empty() {
+        return None;
+    }
+    let sockets: Vec<String> = ids.iter().flat_map(|id| sockets_of(*id)).collect();
+    let lines = tables.iter().flat_map(|table| lines_of(table));
+    let listening = lines.filter_map(|line| {
+        let [local, _, "0A", _, _, _, _, _, inode, ..] = line[..] else { return None };
+        sockets.iter().any(|it| it == inode).then(|| parse_address(local))?
+    });
+    Some(listening.collect())
 }
 
-/// The addresses on which some processes listen. Known on Linux only.
-pub(crate) fn of_processes(ids: &[u32]) -> Vec<SocketAddr> {
-    let sockets: Vec<String> = ids.iter().flat_map(|id| sockets_of(*id)).collect();
-    let tables = ["/proc/net/tcp", "/proc/net/tcp6"].map(|path| fs::read_to_string(path).ok());
-    let lines: Vec<_> = tables.iter().flatten().flat_map(|table| table.lines().skip(1)).collect();
-    let listening = lines.iter().filter_map(|line| {
-        // sl local_address rem_address st tx:rx tr:tm retrnsmt uid timeout inode (see proc(5))
-        let words: Vec<_> = line.split_whitespace().collect();
-        let is_ours = words.get(3) == Some(&"0A")
-            && sockets.iter().any(|it| words.get(9) == Some(&it.as_str()));
-        is_ours.then(|| parse_address(words[1])).flatten()
-    });
-    listening.collect()
+/// The tables of TCP connections that Linux keeps (see proc(5)).
+fn tables() -> Vec<String> {
+    let paths = ["/proc/net/tcp", "/proc/net/tcp6"];
+    paths.iter().filter_map(|path| fs::read_to_string(path).ok()).collect()
+}
+
+/// The lines of a table as words: local address, remote address, state (0A: listening), queues,
+/// timer, retransmissions, user, timeout, inode.
+fn lines_of(table: &str) -> Vec<Vec<&str>> {
+    table.lines().skip(1).map(|line| line.split_whitespace().skip(1).collect()).collect()
 }
 
 /// The inodes of the sockets that a process has open.
@@ -124,7 +144,8 @@ mod tests {
     fn finds_where_a_process_listens() {
         let four = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let address = four.local_addr().expect("it is bound");
-        assert!(of_processes(&[std::process::id()]).contains(&address));
+        let found = of_processes(&[std::process::id()]).expect("Linux tells");
+        assert!(found.contains(&address));
     }
 
     #[test]
@@ -132,7 +153,7 @@ mod tests {
         let ports: Vec<_> = (0..20).map(|_| Port::free()).collect();
         for port in &ports {
             assert!(UdpSocket::bind((LOCALHOST, port.number)).is_err());
-            assert!(!is_taken(port.number));
+            assert!(!answers(port.number));
         }
     }
 

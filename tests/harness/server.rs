@@ -84,15 +84,20 @@ impl Server {
         mut command: Command,
         directory: Option<TempDir>,
     ) -> Result<Server, Failure> {
-        let (port, turn) = take_port()?;
+        static START: Mutex<()> = Mutex::new(());
+        let own = own_port()?;
+        let alone = START.lock().unwrap_or_else(PoisonError::into_inner);
+        let (port, turn) =
+            own.map_or_else(|| (Port::free(), None), |(port, turn)| (port, Some(turn)));
         command.current_dir(repository()).env("PORT", port.number.to_string());
         command.env("RUST_BACKTRACE", "0").env("PYTHONUNBUFFERED", "1");
         if let Some(directory) = &directory {
             command.arg("--directory").arg(directory.path().join(SERVED));
         }
-        let taken = port::listening("");
+        let taken = if cfg!(target_os = "linux") { Vec::new() } else { port::listening("") };
         let process = Process::start(&mut command, choice::is_command())
             .map_err(|error| Failure::new(format!("{command:?} cannot be started: {error}")))?;
+        drop(alone);
         Ok(Server {
             stage,
             port,
@@ -225,7 +230,7 @@ impl Server {
         }
         let failure = match self.is_running() {
             Err(ended) => ended.bytes_of(failure),
-            Ok(()) => failure,
+            Ok(()) => diagnosis::accident(failure, &self.output()),
         };
         failure.output(&self.output()).read(self.chapter())
     }
@@ -248,22 +253,25 @@ fn new_directory() -> Result<TempDir, Failure> {
     })
 }
 
-/// The port for one check: a free one, or the user's own `PORT`, which one check uses at a time.
-fn take_port() -> Result<(Port, Option<MutexGuard<'static, ()>>), Failure> {
+/// The user's own `PORT`, if there is one. One check uses it at a time.
+fn own_port() -> Result<Option<(Port, MutexGuard<'static, ()>)>, Failure> {
     static TURN: Mutex<()> = Mutex::new(());
-    let Ok(wanted) = env::var("PORT") else { return Ok((Port::free(), None)) };
+    let Ok(wanted) = env::var("PORT") else { return Ok(None) };
     let port: u16 = wanted.parse().unwrap_or(0);
     if port == 0 {
         return Err(Failure::new(format!("PORT is no port to listen on: {wanted}")));
     }
     let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     let start = Instant::now();
-    while port::is_taken(port) {
+    while port::answers(port) {
         if start.elapsed() > PATIENCE {
             return Err(Failure::new(format!("another program already listens on port {port}"))
-                .why("PORT is set, so the checks use that port and no other. Stop the program."));
+                .why(
+                    "PORT is set, so the checks use that port and no other. Stop the program: \
+                     perhaps your server still runs in another terminal?",
+                ));
         }
         thread::sleep(PAUSE);
     }
-    Ok((Port::fixed(port), Some(turn)))
+    Ok(Some((Port::fixed(port), turn)))
 }
