@@ -133,7 +133,8 @@ impl Drop for Client {
         }
         let deadline = Instant::now() + LINGER_AT_MOST;
         let mut forgotten = [0; 8 * 1024];
-        while Instant::now() < deadline && matches!(self.stream.read(&mut forgotten), Ok(1..)) {}
+        let mut client = &*self;
+        while Instant::now() < deadline && matches!(client.read(&mut forgotten), Ok(1..)) {}
     }
 }
 
