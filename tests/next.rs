@@ -8,7 +8,7 @@ use std::io::{self, IsTerminal, Write};
 use std::path::Path;
 use std::process::{Command, ExitCode};
 
-use harness::{Stage, check_programs, repository};
+use harness::{Stage, check_programs, repository, subject};
 
 /// What the checks of a stage found.
 struct Findings {
@@ -45,7 +45,10 @@ impl From<io::Error> for Stop {
 }
 
 fn check_all(out: &mut impl Write) -> Result<(), Stop> {
-    writeln!(out, "Checking {}.\n", subject())?;
+    let subject = subject();
+    let subject =
+        subject.as_deref().unwrap_or("the course's own stages: there is no stages/mine yet");
+    writeln!(out, "Checking {subject}.\n")?;
     let programs = check_programs().map_err(Stop::Broken)?;
     let stages = Stage::all();
     for stage in &stages {
@@ -60,17 +63,6 @@ fn check_all(out: &mut impl Write) -> Result<(), Stop> {
     }
     writeln!(out, "\nAll {} stages stand.", stages.len())?;
     Ok(())
-}
-
-/// What is checked, in words.
-fn subject() -> String {
-    if let Ok(command) = env::var("SERVER") {
-        format!("SERVER, which is: {command}")
-    } else if repository().join("stages/mine").is_dir() {
-        "stages/mine".to_owned()
-    } else {
-        "the course's own stages: there is no stages/mine yet".to_owned()
-    }
 }
 
 fn run(program: &Path) -> io::Result<Findings> {

@@ -61,7 +61,7 @@ Error: the status is 404, not 200
     let (_, end) = screen.split_once("  why ").expect("the reason is given");
     assert_eq!(
         end,
-        "      The body is the header's value.
+        "      The body is the header's value, without the white space around it.
 
   read      docs/05-headers.md
 

@@ -11,7 +11,10 @@ use harness::{Check, Server};
 #[test]
 fn answers_200() -> Check {
     let server = Server::start("stage02")?;
-    server.get("/").status(200).because("It is the one thing this stage does.")
+    server.get("/").status(200).because(
+        "The request ends with its blank line. Then the answer is due: HTTP/1.1 200 OK, and a blank \
+         line.",
+    )
 }
 
 #[test]

@@ -48,8 +48,8 @@ fn refuses_a_malformed_request_line() -> Check {
     let server = Server::start("stage03")?;
     for line in ["NONSENSE", "GET /", "GET / HTTP/1.1 and more", "GET / FTP/1.1"] {
         server.send(format!("{line}\r\n\r\n").as_bytes()).status(400).because(
-            "A request line is a method, a target and a version, with one space between them. \
-             400 tells the client that it made a mistake.",
+            "A client that makes a mistake is told so: 400 Bad Request. A request line is a method, \
+             a target and a version, with one space between them.",
         )?;
     }
     Ok(())

@@ -27,7 +27,7 @@ fn describes_the_body() -> Check {
         .header("Content-Type", "text/plain")
         .body("banana")
         .framed()
-        .because("The client learns from headers what the body is and where it ends.")
+        .because("The body is what follows /echo/ in the path, and headers describe it.")
 }
 
 #[test]

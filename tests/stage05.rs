@@ -15,7 +15,7 @@ fn answers_with_the_user_agent() -> Check {
         .status(200)
         .header("Content-Type", "text/plain")
         .body("foobar/1.2.3")
-        .because("The body is the header's value.")
+        .because("The body is the header's value, without the white space around it.")
 }
 
 #[test]

@@ -66,7 +66,10 @@ fn stores_the_body() -> Check {
     let bytes: Vec<u8> = (0..=255).cycle().take(1_000_000).collect();
     for (name, content) in [("text", &b"12345"[..]), ("all.bin", &bytes), ("empty", b"")] {
         let request = server.request("POST", &format!("/files/{name}")).body(content);
-        request.send().status(201).because("201 says: the file has been created.")?;
+        request.send().status(201).because(
+            "The body ends after Content-Length bytes, though the connection stays open. Store \
+             them, then answer 201 Created.",
+        )?;
         expect_file(&server, name, content)?;
     }
     server.get("/files/text").status(200).body("12345").because("It can be read back.")?;

@@ -282,6 +282,13 @@ fn surplus(connection: &mut Connection, start: usize, length: usize, begin: Inst
                 bytes.join(" ")
             ))
         }
+        _ if found > length && [&b"\r\n"[..], b"\n"].contains(&&body[length..]) => {
+            failure.why(format!(
+                "The body ends with {}, which Content-Length does not count. No line end belongs \
+                 there: does your server print the body as a line?",
+                show::quoted(&body[length..])
+            ))
+        }
         _ => failure.why(
             "The client stops reading after Content-Length bytes. On a connection that stays open \
              it takes the rest for the beginning of the next answer.",

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::env;
+use std::fs;
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::Command;
@@ -22,7 +23,12 @@ enum Choice {
 
 /// Whether the program is run through a shell, which may start others.
 pub(crate) fn is_command() -> bool {
-    env::var_os("SERVER").is_some()
+    command_line().is_some()
+}
+
+/// What `SERVER` says, if it says anything.
+fn command_line() -> Option<String> {
+    env::var("SERVER").ok().filter(|line| !line.trim().is_empty())
 }
 
 /// The command that starts the server under test for `stage`, without arguments.
@@ -51,21 +57,42 @@ fn to_command(choice: &Choice) -> Result<Command, Failure> {
         Choice::Command(line) => Ok(shell(line)),
         Choice::Binary(path) => Ok(Command::new(path)),
         Choice::Broken(name) => Err(Failure::new(format!("{name} does not compile"))
-            .why("The compiler's messages stand above.")),
+            .why(missing_crate(name).unwrap_or("The compiler's messages stand above.".to_owned()))),
     }
+}
+
+/// What to do about a package that uses a crate of this course and has not asked for it.
+fn missing_crate(package: &str) -> Option<String> {
+    let read = |path: &str| fs::read_to_string(repository().join(package).join(path)).ok();
+    let (code, manifest) = (read("src/main.rs")?, read("Cargo.toml")?);
+    let is_missing = |name: &&str| code.contains(&format!("{name}::")) && !manifest.contains(*name);
+    let missing = ["common", "flate2"].into_iter().find(is_missing)?;
+    Some(format!(
+        "It uses the crate {missing}, which its Cargo.toml does not name. Say this once:\n\
+         cargo add --package mine {missing}"
+    ))
+}
+
+/// Whether the user has a server in this workspace.
+fn has_mine() -> bool {
+    repository().join("stages/mine").is_dir()
+}
+
+/// What of the user's is checked, in words; nothing if it is this repository's own stages.
+pub fn subject() -> Option<String> {
+    let command = command_line().map(|line| format!("SERVER, which is: {line}"));
+    command.or_else(|| has_mine().then(|| "stages/mine".to_owned()))
 }
 
 /// Chooses, and says what was chosen on a line of its own, which the test runner lets through.
 fn choose(stage: &'static str) -> Choice {
-    let (chosen, shown) = if let Ok(line) = env::var("SERVER") {
-        (Choice::Command(line.clone()), format!("SERVER, which is: {line}"))
-    } else if repository().join("stages/mine").is_dir() {
-        (build("mine"), "stages/mine".to_owned())
-    } else {
-        (build(stage), format!("this repository's {stage}"))
-    };
+    let shown = subject().unwrap_or_else(|| format!("this repository's {stage}"));
     let _ = std::io::stderr().write_all(format!("{stage}: checking {shown}\n").as_bytes());
-    chosen
+    match command_line() {
+        Some(line) => Choice::Command(line),
+        None if has_mine() => build("mine"),
+        None => build(stage),
+    }
 }
 
 /// Builds a binary of this workspace, in the profile that this test was built in.

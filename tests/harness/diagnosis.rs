@@ -39,8 +39,13 @@ pub(crate) fn ended(status: ExitStatus, output: &str, was_reached: bool) -> Fail
         )),
         _ if was_reached => Failure::vague(format!("your server has ended ({status})"))
             .why("A server goes on until it is stopped, whatever its clients do."),
-        _ => Failure::vague(format!("your server ended before anyone could connect ({status})"))
-            .why("A server binds its port, then accepts clients in a loop that never ends."),
+        _ => Failure::new(format!("your server ended before anyone could connect ({status})")).why(
+            if status.success() {
+                "A server binds its port, then accepts clients in a loop that never ends."
+            } else {
+                "It could not start: its output, if there is any, says why."
+            },
+        ),
     };
     failure.output(output)
 }

@@ -104,7 +104,7 @@ impl Exchange {
     pub fn refused(self) -> Exchange {
         self.expect(|answer| match answer.status {
             400..=499 => Ok(()),
-            other => Err(Failure::new(format!("the status is {other}, not 400 to 499"))),
+            other => Err(Failure::new(format!("the status is {other}, not 404 (or another 4xx)"))),
         })
     }
 
@@ -120,7 +120,12 @@ impl Exchange {
     pub fn header(self, name: &str, expected: &str) -> Exchange {
         self.expect(|answer| {
             let Some(found) = answer.header(name) else {
-                return Err(Failure::new(format!("the answer has no {name}")));
+                let failure = Failure::new(format!("the answer has no {name}"));
+                return Err(if name == "Content-Type" {
+                    failure.why(CONTENT_TYPE)
+                } else {
+                    failure
+                });
             };
             let compared = match name {
                 "Content-Type" => found.split(';').next().unwrap_or_default().trim(),
@@ -129,7 +134,8 @@ impl Exchange {
             if compared.eq_ignore_ascii_case(expected) {
                 return Ok(());
             }
-            Err(Failure::new(format!("{name} is \"{found}\", not \"{expected}\"")))
+            let failure = Failure::new(format!("{name} is \"{found}\", not \"{expected}\""));
+            Err(if name == "Content-Type" { failure.why(CONTENT_TYPE) } else { failure })
         })
     }
 
@@ -140,7 +146,11 @@ impl Exchange {
             if framing.iter().any(|name| answer.header(name).is_some()) {
                 return Ok(());
             }
-            Err(Failure::new("the answer does not say how long its body is: no Content-Length"))
+            Err(Failure::new("the answer does not say how long its body is: no Content-Length")
+                .why(
+                    "Without it a client cannot tell a body that is complete from one that was cut \
+                 off, and the connection cannot be used for a second request.",
+                ))
         })
     }
 
@@ -208,6 +218,11 @@ impl Exchange {
         self.answer
     }
 }
+
+/// What the header is for.
+const CONTENT_TYPE: &str = "Content-Type tells the client what the bytes of the body are: a browser \
+                            shows text/plain as it is, renders text/html as a page, and stores \
+                            application/octet-stream as a file.";
 
 fn same_bytes(expected: &[u8], found: &[u8]) -> Check {
     if expected == found {

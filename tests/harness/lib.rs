@@ -43,7 +43,7 @@ mod show;
 mod stages;
 
 pub use answer::Answer;
-pub use choice::own_command;
+pub use choice::{own_command, subject};
 pub use connection::Connection;
 pub use exchange::{Exchange, Request};
 pub use failure::{Check, Failure};
