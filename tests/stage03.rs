@@ -29,8 +29,8 @@ fn takes_the_path_from_the_request_line_and_nowhere_else() -> Check {
 fn leaves_the_query_out() -> Check {
     let server = Server::start("stage03")?;
     server.get("/?name=value").status(200).because(
-        "What follows a question mark is the query. It goes to the resource that the path names, \
-         and does not name another.",
+        "The path is /, which is there. What follows the question mark is the query: a message to \
+         whoever answers for the path.",
     )
 }
 

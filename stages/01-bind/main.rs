@@ -10,7 +10,7 @@ fn main() -> ExitCode {
         loop {
             match listener.accept() {
                 Ok((_client, peer)) => common::log(format!("{peer} came")),
-                Err(error) => common::log(format!("a client left too early: {error}")),
+                Err(error) => common::log(format!("cannot accept a client: {error}")),
             } // here `_client` is dropped, and that closes the connection
         }
     })

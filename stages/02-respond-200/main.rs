@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use common::Client;
 
-/// The most bytes that a request may have before its blank line.
+/// The most bytes that are read while looking for the blank line.
 const MAX_REQUEST: usize = 16 * 1024;
 
 fn main() -> ExitCode {
@@ -26,7 +26,7 @@ fn answer(mut client: &Client) -> io::Result<()> {
     client.write_all(b"HTTP/1.1 200 OK\r\n\r\n")
 }
 
-/// Reads until the blank line that ends every request without a body.
+/// Reads up to the blank line that ends the head of every request.
 fn read_request(mut client: &Client) -> io::Result<String> {
     let mut request = Vec::new();
     let mut piece = [0; 1024];

@@ -26,7 +26,8 @@ fn answer(mut client: &Client) -> io::Result<()> {
 
 /// What a request line such as `GET /index.html HTTP/1.1` is answered with.
 fn status_for(line: &str) -> &'static str {
-    let [_method, target, "HTTP/1.1" | "HTTP/1.0"] = line.split(' ').collect::<Vec<_>>()[..] else {
+    let words: Vec<&str> = line.split(' ').collect();
+    let [_method, target, "HTTP/1.1" | "HTTP/1.0"] = words[..] else {
         return "400 Bad Request";
     };
     let path = target.split('?').next(); // what follows a `?` is the query
