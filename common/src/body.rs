@@ -1,5 +1,6 @@
 //! A request's body: where it ends, and reading it no further (stage 8's lasting form).
 
+use std::cell::{Cell, RefCell};
 use std::io::{self, Read, Write};
 
 use crate::Client;
@@ -10,16 +11,21 @@ use crate::refused::{Refused, bad_request};
 /// The most bytes that a request's body may have: 8 GiB.
 pub const MAX_BODY: u64 = 8 * 1024 * 1024 * 1024;
 
-/// A request's body, to be read like a file. It ends where `Content-Length` says.
+/// A request's body, to be read through `&Body`, like a file. It ends where `Content-Length` says.
 ///
 /// A client that sent `Expect: 100-continue` is told to go on when the body is first read.
 /// If the client leaves too early, reading fails with the kind `UnexpectedEof`: a part is never
 /// taken for the whole.
 #[derive(Debug)]
 pub struct Body<'a> {
-    bytes: Exactly<io::Chain<&'a [u8], &'a Client>>,
-    /// The client, while it still waits for `100 Continue`.
-    waiting: Option<&'a Client>,
+    /// Unknown without a `Content-Length`. Then there is no body (RFC 9112, section 6.3).
+    length: Option<u64>,
+    bytes: RefCell<Exactly<io::Chain<&'a [u8], &'a Client>>>,
+    client: &'a Client,
+    /// Whether the client still waits for `100 Continue`.
+    waits: Cell<bool>,
+    /// Whether reading has failed: nobody knows then what comes next.
+    failed: Cell<bool>,
 }
 
 impl<'a> Body<'a> {
@@ -27,30 +33,57 @@ impl<'a> Body<'a> {
     ///
     /// # Errors
     ///
-    /// 411 without a `length`, 413 above [`MAX_BODY`].
+    /// As [`content_length`].
     pub(crate) fn new(
         head: &Head,
-        length: Option<u64>,
         rest: &'a [u8],
         client: &'a Client,
     ) -> Result<Body<'a>, Refused> {
-        let missing = Refused { status: 411, why: "the request has no Content-Length" };
-        let length = length.ok_or(missing)?;
-        if length > MAX_BODY {
-            return Err(Refused { status: 413, why: "the body is larger than 8 GiB" });
+        let length = content_length(head.headers)?;
+        let left = length.unwrap_or(0);
+        let waits = expects_continue(head) && rest.is_empty() && left > 0;
+        let bytes = Exactly { source: rest.chain(client), left };
+        let (waits, failed) = (Cell::new(waits), Cell::new(false));
+        Ok(Body { length, bytes: RefCell::new(bytes), client, waits, failed })
+    }
+
+    /// Refuses a request whose handler wants a body, but which has none or one that is too large.
+    ///
+    /// # Errors
+    ///
+    /// 411 without a length, 413 above [`MAX_BODY`].
+    pub(crate) fn check(&self) -> Result<(), Refused> {
+        match self.length {
+            None => Err(Refused { status: 411, why: "the request has no Content-Length" }),
+            Some(length) if length > MAX_BODY => {
+                Err(Refused { status: 413, why: "the body is larger than 8 GiB" })
+            }
+            Some(_) => Ok(()),
         }
-        let waits = expects_continue(head) && rest.is_empty() && length > 0;
-        let waiting = waits.then_some(client);
-        Ok(Body { bytes: Exactly { source: rest.chain(client), left: length }, waiting })
+    }
+
+    /// How many bytes of it have been read.
+    pub(crate) fn read_so_far(&self) -> u64 {
+        self.length.unwrap_or(0) - self.bytes.borrow().left
+    }
+
+    /// How many bytes of it have not been read; `None` if they may never come: the client waits
+    /// for `100 Continue`, or reading has failed.
+    pub(crate) fn unread(&self) -> Option<u64> {
+        let may_come = !self.waits.get() && !self.failed.get();
+        may_come.then(|| self.bytes.borrow().left)
     }
 }
 
-impl Read for Body<'_> {
+impl Read for &Body<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if let Some(mut client) = self.waiting.take() {
+        if self.waits.take() {
+            let mut client = self.client;
             client.write_all(b"HTTP/1.1 100 Continue\r\n\r\n")?;
         }
-        self.bytes.read(buffer)
+        let result = self.bytes.borrow_mut().read(buffer);
+        self.failed.set(result.is_err());
+        result
     }
 }
 

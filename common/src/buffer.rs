@@ -10,12 +10,14 @@ pub const MAX_HEAD: usize = 16 * 1024;
 /// What a [`Buffer`] starts with: enough for the head of nearly every request.
 const FIRST_SIZE: usize = 4 * 1024;
 
-/// Bytes read from a client: a request's head, and perhaps the beginning of its body.
-/// Grows as needed, up to [`MAX_HEAD`] bytes.
+/// Bytes that a client has sent and nobody has taken yet: a request's head, perhaps the beginning
+/// of its body, perhaps requests after it. Grows as needed, up to [`MAX_HEAD`] bytes.
 #[derive(Debug, Default)]
 pub struct Buffer {
     storage: Vec<u8>,
-    filled: usize,
+    /// Where in the storage the bytes begin and end.
+    start: usize,
+    end: usize,
 }
 
 impl Buffer {
@@ -24,9 +26,26 @@ impl Buffer {
         Buffer::default()
     }
 
-    /// The bytes read so far.
+    /// The bytes that nobody has taken yet.
     pub fn bytes(&self) -> &[u8] {
-        &self.storage[..self.filled]
+        &self.storage[self.start..self.end]
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.start == self.end
+    }
+
+    /// Takes away the first `length` bytes: they have been dealt with.
+    pub(crate) fn consume(&mut self, length: usize) {
+        self.start = self.end.min(self.start + length);
+    }
+
+    /// Gives memory back if there are no bytes and it has grown for earlier ones.
+    pub(crate) fn give_back(&mut self) {
+        if self.is_empty() && self.storage.len() > FIRST_SIZE {
+            *self = Buffer::new();
+        }
     }
 
     /// Waits until `source` has more bytes, and appends them: one read, one to many bytes.
@@ -35,25 +54,30 @@ impl Buffer {
     ///
     /// When `source` has ended or fails, and when the buffer already holds [`MAX_HEAD`] bytes.
     pub fn fill(&mut self, mut source: impl Read) -> io::Result<()> {
-        if self.filled == self.storage.len() {
-            self.grow()?;
-        }
-        match source.read(&mut self.storage[self.filled..])? {
-            0 if self.filled == 0 => Err(ended("the client left without a request")),
+        self.make_room()?;
+        match source.read(&mut self.storage[self.end..])? {
+            0 if self.is_empty() => Err(ended("the client left without a request")),
             0 => Err(ended("the client left before its request was whole")),
             count => {
-                self.filled += count;
+                self.end += count;
                 Ok(())
             }
         }
     }
 
-    fn grow(&mut self) -> io::Result<()> {
-        if self.filled == MAX_HEAD {
+    /// Moves the bytes to the beginning if that is free, and grows if it is not.
+    fn make_room(&mut self) -> io::Result<()> {
+        if self.start > 0 {
+            self.storage.copy_within(self.start..self.end, 0);
+            (self.start, self.end) = (0, self.end - self.start);
+        }
+        if self.end == MAX_HEAD {
             let sentence = format!("the head of the request is longer than {MAX_HEAD} bytes");
             return Err(io::Error::new(io::ErrorKind::InvalidData, sentence));
         }
-        self.storage.resize((self.filled * 2).clamp(FIRST_SIZE, MAX_HEAD), 0);
+        if self.end == self.storage.len() {
+            self.storage.resize((self.end * 2).clamp(FIRST_SIZE, MAX_HEAD), 0);
+        }
         Ok(())
     }
 }
@@ -108,6 +132,19 @@ mod tests {
         };
         assert_eq!(buffer.bytes().len(), MAX_HEAD);
         assert_eq!(error.kind(), io::ErrorKind::InvalidData);
+    }
+
+    #[test]
+    fn what_was_dealt_with_makes_room() {
+        let mut buffer = Buffer::new();
+        for round in 0..100 {
+            buffer.fill(&[round; MAX_HEAD / 2][..]).expect("there is room");
+            buffer.fill(&b"next"[..]).expect("there is room");
+            buffer.consume(buffer.bytes().len() - 4);
+            assert_eq!(buffer.bytes(), b"next");
+            buffer.consume(4);
+        }
+        assert!(buffer.is_empty());
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! One request, one response, one line in the log (stage 4's lasting form).
 
+use std::io;
+
 use crate::Client;
 use crate::request::{Request, with_request};
 use crate::response::Response;
@@ -9,13 +11,20 @@ use crate::response::Response;
 /// A request that is not valid is refused without asking `route`. Each request becomes a line on
 /// stderr, and so does each failure.
 pub fn answer(client: &Client, route: impl FnOnce(&Request) -> Response) {
-    with_request(client, |request, client| {
-        let response = route(request);
-        client.log(format_args!("{:?} {}", request.line(), response.summary()));
-        if request.method() == "HEAD" {
-            response.write_head_to(client)
-        } else {
-            response.write_to(client)
-        }
-    });
+    with_request(client, |request, _| respond(request, route(request)));
+}
+
+/// Writes a response to the client of `request`, and a line about both to stderr.
+///
+/// # Errors
+///
+/// As [`Response::write_to`].
+pub fn respond(request: &Request, response: Response) -> io::Result<()> {
+    let client = request.client();
+    client.log(format_args!("{:?} {}", request.line(), response.summary()));
+    if request.method() == "HEAD" {
+        response.write_head_to(client)
+    } else {
+        response.write_to(client)
+    }
 }

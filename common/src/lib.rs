@@ -21,6 +21,7 @@
 //! | `files` | 7 | a directory that cannot be left |
 //! | `body` | 8 | a body that ends where it should |
 //! | `coding` | 9 | what the client can decode, and gzip |
+//! | `connection` | 10 | many requests on one connection |
 
 #![warn(missing_docs)]
 
@@ -28,6 +29,7 @@ mod args;
 mod body;
 mod buffer;
 mod coding;
+mod connection;
 mod exchange;
 mod files;
 mod head;
@@ -44,13 +46,14 @@ pub use args::{Args, run, run_with_directory};
 pub use body::{Body, MAX_BODY};
 pub use buffer::{Buffer, MAX_HEAD, read_head};
 pub use coding::{accepts_gzip, gzip};
-pub use exchange::answer;
+pub use connection::{MAX_SKIPPED, answer_all};
+pub use exchange::{answer, respond};
 pub use files::Directory;
 pub use head::{Head, MAX_FIELDS, MAX_TARGET, Version};
 pub use headers::Headers;
 pub use listener::{Client, LINGER, LINGER_AT_MOST, Listener, TIMEOUT};
 pub use log::log;
 pub use refused::Refused;
-pub use request::{Request, with_request};
+pub use request::{Request, next_request, with_request};
 pub use response::Response;
 pub use server::serve;

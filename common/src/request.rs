@@ -3,9 +3,9 @@
 use std::fmt::Display;
 use std::io;
 
-use crate::body::{self, Body};
+use crate::body::Body;
 use crate::buffer::Buffer;
-use crate::head::Head;
+use crate::head::{Head, Version};
 use crate::headers::Headers;
 use crate::refused::Refused;
 use crate::response::Response;
@@ -15,21 +15,29 @@ use crate::{Client, target};
 #[derive(Debug)]
 pub struct Request<'a> {
     head: Head<'a>,
+    /// How many bytes the head has.
+    length: usize,
     path: String,
-    /// How long the body is; unknown without a `Content-Length`.
-    length: Option<u64>,
-    /// What was read together with the head: the beginning of the body.
+    /// What was read together with the head: the beginning of the body, perhaps more.
     rest: &'a [u8],
+    body: Body<'a>,
     client: &'a Client,
 }
 
 impl<'a> Request<'a> {
     /// Parses the request at the beginning of `bytes`; `None` if its head is not whole yet.
     fn parse(bytes: &'a [u8], client: &'a Client) -> Result<Option<Request<'a>>, Refused> {
-        let Some((head, end)) = Head::parse(bytes)? else { return Ok(None) };
+        let Some((head, length)) = Head::parse(bytes)? else { return Ok(None) };
         let path = target::path(head.method, head.target)?;
-        let length = body::content_length(head.headers)?;
-        Ok(Some(Request { head, path, length, rest: &bytes[end..], client }))
+        let rest = &bytes[length..];
+        let body = Body::new(&head, rest, client)?;
+        Ok(Some(Request { head, length, path, rest, body, client }))
+    }
+
+    /// How many bytes of the buffer belong to this request, as far as it has been read.
+    fn taken(&self) -> usize {
+        let of_body = usize::try_from(self.body.read_so_far()).unwrap_or(usize::MAX);
+        self.length + of_body.min(self.rest.len())
     }
 
     /// The method, such as `GET`.
@@ -45,6 +53,11 @@ impl<'a> Request<'a> {
     /// The request line, such as `GET / HTTP/1.1`: visible ASCII, as the client sent it.
     pub fn line(&self) -> &str {
         self.head.line
+    }
+
+    /// The version of the protocol that the client speaks.
+    pub fn version(&self) -> Version {
+        self.head.version
     }
 
     /// The field lines as they came, each ending with CRLF.
@@ -78,30 +91,57 @@ impl<'a> Request<'a> {
     ///
     /// 411 when the request does not say how long its body is, 413 when that is more than
     /// [`MAX_BODY`](crate::MAX_BODY).
-    pub fn body(&self) -> Result<Body<'a>, Refused> {
-        Body::new(&self.head, self.length, self.rest, self.client)
+    pub fn body(&self) -> Result<&Body<'a>, Refused> {
+        self.body.check()?;
+        Ok(&self.body)
+    }
+
+    /// How many bytes of the body nobody has read yet; `None` if they may never come: the client
+    /// waits for `100 Continue`, or reading has failed.
+    pub fn unread(&self) -> Option<u64> {
+        self.body.unread()
     }
 }
 
-/// Reads one request from `client` and lets `answer` answer it.
+/// Reads one request from `client` and lets `answer` answer it. For a client that is given up
+/// after that: see [`next_request`] for one that may ask more.
+pub fn with_request(client: &Client, answer: impl FnOnce(&Request, &Client) -> io::Result<()>) {
+    next_request(client, &mut Buffer::new(), answer);
+}
+
+/// Reads the next request from `client` and lets `answer` answer it. Returns what `answer` says;
+/// `None` if the connection is of no more use.
+///
+/// `buffer` holds what has been read already, and afterwards what has been read too much: the
+/// beginning of the request after this one. A body that `answer` does not read stays there, too.
 ///
 /// A request that is not valid gets a response with the status of its refusal and never reaches
 /// `answer`. Whatever goes wrong becomes a line on stderr.
-pub fn with_request(client: &Client, answer: impl FnOnce(&Request, &Client) -> io::Result<()>) {
-    let mut buffer = Buffer::new();
+pub fn next_request<T>(
+    client: &Client,
+    buffer: &mut Buffer,
+    answer: impl FnOnce(&Request, &Client) -> io::Result<T>,
+) -> Option<T> {
     let outcome = loop {
         match Request::parse(buffer.bytes(), client) {
-            Ok(Some(request)) => break answer(&request, client),
+            Ok(Some(request)) => {
+                let outcome = answer(&request, client);
+                let taken = request.taken();
+                drop(request);
+                buffer.consume(taken);
+                break outcome.map(Some);
+            }
             Ok(None) => {} // it is not whole yet
-            Err(refused) => break refuse(refused, buffer.bytes(), client),
+            Err(refused) => break refuse(refused, buffer.bytes(), client).map(|()| None),
         }
         if let Err(error) = buffer.fill(client) {
             break Err(error);
         }
     };
-    if let Err(error) = outcome {
+    outcome.unwrap_or_else(|error| {
         client.log(error);
-    }
+        None
+    })
 }
 
 fn refuse(refused: Refused, received: &[u8], client: &Client) -> io::Result<()> {

@@ -11,13 +11,15 @@ const BLOCK: usize = 64 * 1024;
 
 /// A response: a status, fields and a body.
 ///
-/// `Content-Length` and `Connection: close` are added when it is written.
+/// `Content-Length` is added when it is written, and `Connection: close` unless there is another
+/// `Connection`.
 #[derive(Debug)]
 pub struct Response {
     status: u16,
     fields: Vec<(&'static str, String)>,
     body: Content,
     note: Option<String>,
+    is_refusal: bool,
 }
 
 /// What a response carries.
@@ -31,7 +33,13 @@ enum Content {
 impl Response {
     /// An empty response with this status code.
     pub fn new(status: u16) -> Response {
-        Response { status, fields: Vec::new(), body: Content::Bytes(Vec::new()), note: None }
+        Response {
+            status,
+            fields: Vec::new(),
+            body: Content::Bytes(Vec::new()),
+            note: None,
+            is_refusal: false,
+        }
     }
 
     /// 200, without a body.
@@ -67,7 +75,7 @@ impl Response {
     /// The status of a refusal, with its reason as the body.
     pub fn refused(refused: Refused) -> Response {
         let sentence = format!("{refused}\n").into_bytes();
-        let response = Response::new(refused.status).note(refused);
+        let response = Response { is_refusal: true, ..Response::new(refused.status) }.note(refused);
         response.body("text/plain", Content::Bytes(sentence))
     }
 
@@ -88,7 +96,7 @@ impl Response {
         Response::new(status).note(error)
     }
 
-    /// Adds a field. `Content-Length` and `Connection` are not for the caller to set.
+    /// Adds a field. `Content-Length` is not for the caller to set.
     #[must_use]
     pub fn header(mut self, name: &'static str, value: impl Into<String>) -> Response {
         self.fields.push((name, value.into()));
@@ -104,6 +112,11 @@ impl Response {
     fn note(mut self, note: impl ToString) -> Response {
         self.note = Some(note.to_string());
         self
+    }
+
+    /// Whether it says no to a request that breaks the rules: who knows what comes next.
+    pub(crate) fn is_refusal(&self) -> bool {
+        self.is_refusal
     }
 
     /// What the log says about it: the status, and the reason if it is not a success.
@@ -158,7 +171,11 @@ impl Response {
             Content::Bytes(body) => body.len() as u64,
             Content::File(_, length) => *length,
         };
-        let _ = write!(head, "Content-Length: {length}\r\nConnection: close\r\n\r\n");
+        let _ = write!(head, "Content-Length: {length}\r\n");
+        if !self.fields.iter().any(|(name, _)| *name == "Connection") {
+            head.push_str("Connection: close\r\n");
+        }
+        head.push_str("\r\n");
         Ok(head.into_bytes())
     }
 }

@@ -8,7 +8,7 @@ use crate::connection::{Connection, Ending};
 use crate::show;
 
 /// How long to look for bytes after the end of an answer on a connection that stays open.
-const SURPLUS: Duration = Duration::from_millis(50);
+const SURPLUS: Duration = Duration::from_millis(10);
 
 /// A complete answer.
 #[derive(Debug, Clone)]
@@ -27,6 +27,14 @@ impl Answer {
     /// The value of the first field called `name`, in any case.
     pub fn header(&self, name: &str) -> Option<&str> {
         find(&self.headers, name)
+    }
+
+    /// Whether it announces the end of the connection (RFC 9112, section 9.6).
+    pub fn is_last(&self) -> bool {
+        let connection =
+            self.headers.iter().filter(|(name, _)| name.eq_ignore_ascii_case("Connection"));
+        let mut options = connection.flat_map(|(_, value)| value.split(','));
+        options.any(|option| option.trim().eq_ignore_ascii_case("close"))
     }
 }
 
@@ -256,6 +264,9 @@ fn read_length(
             return Err(Failure::new(problem).why(why));
         }
     }
+    if connection.expects_more_answers() {
+        return Ok((connection.unread()[start..end].to_vec(), end));
+    }
     while connection.unread().len() == end && connection.receive(SURPLUS).is_ok() {}
     if connection.unread().len() > end {
         return Err(surplus(connection, start, length, begin));
@@ -263,7 +274,7 @@ fn read_length(
     Ok((connection.unread()[start..end].to_vec(), end))
 }
 
-/// The body goes on after its announced end. (The checks never send two requests at once.)
+/// The body goes on after its announced end.
 fn surplus(connection: &mut Connection, start: usize, length: usize, begin: Instant) -> Failure {
     while begin.elapsed() < super::PATIENCE && connection.receive(SURPLUS).is_ok() {}
     let body = &connection.unread()[start..];

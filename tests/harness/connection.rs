@@ -18,9 +18,13 @@ const WHOLE_ANSWER: Duration = Duration::from_secs(60);
 pub struct Connection {
     stream: TcpStream,
     sent: Vec<u8>,
+    /// Where in `sent` the request begins that has not been answered.
+    unanswered: usize,
     received: Vec<u8>,
     /// Where in `received` the answer that is waited for begins.
     start: usize,
+    /// How many answers are to come after the next one.
+    later_answers: usize,
 }
 
 /// Why no more bytes come.
@@ -39,7 +43,14 @@ impl Connection {
         let prepared = stream
             .set_nodelay(true)
             .and_then(|()| stream.set_write_timeout(Some(PATIENCE)))
-            .map(|()| Connection { stream, sent: Vec::new(), received: Vec::new(), start: 0 });
+            .map(|()| Connection {
+                stream,
+                sent: Vec::new(),
+                unanswered: 0,
+                received: Vec::new(),
+                start: 0,
+                later_answers: 0,
+            });
         prepared.map_err(|error| Failure::new(format!("the connection failed at once: {error}")))
     }
 
@@ -57,6 +68,21 @@ impl Connection {
             }
             _ => Ok(()),
         }
+    }
+
+    /// Sends several requests at once, without waiting for the answers.
+    ///
+    /// # Errors
+    ///
+    /// As [`Connection::send`].
+    pub fn send_requests(&mut self, requests: &[&[u8]]) -> Result<(), Failure> {
+        self.expect_answers(requests.len());
+        self.send(&requests.concat())
+    }
+
+    /// Takes so many answers for possible: bytes after the first may be the beginning of another.
+    pub fn expect_answers(&mut self, count: usize) {
+        self.later_answers = count.saturating_sub(1);
     }
 
     /// Sends each part on its own, and fails if the server answers before the last one.
@@ -127,7 +153,10 @@ impl Connection {
         loop {
             match self.receive(time) {
                 Ok(()) => {}
-                Err(Ending::Silent) => return Err(self.failure("your server does not hang up")),
+                Err(Ending::Silent) => {
+                    let failure = Failure::new("your server does not hang up");
+                    return Err(failure.bytes(&self.sent, &self.received));
+                }
                 Err(_) => return Ok(()),
             }
         }
@@ -155,6 +184,10 @@ impl Connection {
     pub fn answer_to(&mut self, method: &str) -> Result<Answer, Failure> {
         let (answer, length) = answer::read(self, method)?;
         self.start += length;
+        match self.later_answers.checked_sub(1) {
+            Some(later) => self.later_answers = later,
+            None => self.unanswered = self.sent.len(),
+        }
         Ok(answer)
     }
 
@@ -170,6 +203,11 @@ impl Connection {
         }
         self.start += length;
         Ok(())
+    }
+
+    /// Whether bytes after the next answer may be the beginning of another one.
+    pub(crate) fn expects_more_answers(&self) -> bool {
+        self.later_answers > 0
     }
 
     /// The bytes of the answer that have come so far.
@@ -202,11 +240,12 @@ impl Connection {
 
     /// A failure that shows the bytes of this connection.
     pub fn failure(&self, problem: impl Into<String>) -> Failure {
-        Failure::new(problem).bytes(&self.sent, self.unread())
+        Failure::new(problem).bytes(self.sent(), self.unread())
     }
 
+    /// What was sent since the last answer.
     pub(crate) fn sent(&self) -> &[u8] {
-        &self.sent
+        &self.sent[self.unanswered..]
     }
 }
 

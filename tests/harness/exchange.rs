@@ -139,6 +139,21 @@ impl Exchange {
         })
     }
 
+    /// Expects that the answer announces the end of the connection.
+    pub fn closing(self) -> Exchange {
+        self.expect(|answer| {
+            if answer.is_last() {
+                return Ok(());
+            }
+            Err(Failure::new("the answer does not say Connection: close"))
+        })
+    }
+
+    /// Whether the answer announces the end of the connection.
+    pub fn is_last(&self) -> bool {
+        self.answer.as_ref().is_ok_and(Answer::is_last)
+    }
+
     /// Expects that the answer says how long its body is, in one of the two ways there are.
     pub fn framed(self) -> Exchange {
         self.expect(|answer| {

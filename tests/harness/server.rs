@@ -160,8 +160,9 @@ impl Server {
 
     /// Waits for the answer on a connection that was written to by hand.
     pub fn answer(&self, connection: &mut Connection) -> Exchange {
+        let sent = connection.sent().to_vec();
         let answer = connection.answer();
-        self.exchange(connection.sent(), answer)
+        self.exchange(&sent, answer)
     }
 
     pub(crate) fn exchange(&self, sent: &[u8], answer: Result<Answer, Failure>) -> Exchange {

@@ -12,10 +12,22 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use std::{env, panic, process, thread};
+use std::{env, mem, panic, process, thread};
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
+
+/// The servers that keep connections open.
+const PERSISTENT: [&str; 8] = [
+    "style-keep-alive",
+    "ignores-close",
+    "knows-close-alone",
+    "persists-in-http-1-0",
+    "forgets-what-it-has-read",
+    "does-not-skip-bodies",
+    "closes-after-404",
+    "closes-instead-of-a-length",
+];
 
 struct Server {
     variant: String,
@@ -114,7 +126,8 @@ impl Server {
         }
         let mut rest = Vec::new();
         loop {
-            let Some(request) = self.read_request(&mut stream, rest)? else { return Ok(()) };
+            let Some(mut request) = self.read_request(&mut stream, rest)? else { return Ok(()) };
+            rest = self.later_requests(&mut request, &mut stream)?;
             if self.is("never-answers") {
                 thread::sleep(Duration::from_secs(60));
             }
@@ -122,19 +135,55 @@ impl Server {
                 return Ok(());
             }
             let response = self.route(&request, &mut stream)?;
+            let goes_on = self.goes_on(&request, &response);
             stream.write_all(&self.format(&request, response))?;
             if self.is("never-closes") {
                 thread::sleep(Duration::from_secs(60));
             }
-            let has_body = request.headers.contains_key("content-length");
-            if !self.is("style-keep-alive") || has_body {
+            if !goes_on {
                 break;
             }
-            rest = request.rest;
         }
         stream.shutdown(std::net::Shutdown::Write)?;
         io::copy(&mut stream.take(1_000_000), &mut io::sink())?;
         Ok(())
+    }
+
+    /// Whether the connection stays open after this request and its response.
+    fn goes_on(&self, request: &Request, response: &Response) -> bool {
+        let options = request.headers.get("connection").cloned().unwrap_or_default();
+        let options = String::from_utf8_lossy(&options).into_owned();
+        let says_close = match () {
+            () if self.is("ignores-close") => false,
+            () if self.is("knows-close-alone") => options == "close",
+            () => options.split(',').any(|option| option.trim().eq_ignore_ascii_case("close")),
+        };
+        let is_old = request.line.ends_with("HTTP/1.0") && !self.is("persists-in-http-1-0");
+        let gives_up = self.is("closes-after-404") && response.status.starts_with("404")
+            || self.is("closes-instead-of-a-length") && response.body.is_empty();
+        self.persists() && !says_close && !is_old && !gives_up
+    }
+
+    fn persists(&self) -> bool {
+        PERSISTENT.contains(&self.variant.as_str())
+    }
+
+    /// Separates the request's body from what comes after it, which is returned.
+    fn later_requests(&self, request: &mut Request, stream: &mut TcpStream) -> io::Result<Vec<u8>> {
+        if !self.persists() || request.headers.contains_key("expect") {
+            return Ok(Vec::new());
+        }
+        let digits = request.headers.get("content-length").cloned().unwrap_or_default();
+        let length: usize = String::from_utf8_lossy(&digits).parse().unwrap_or(0);
+        if length > 10_000_000
+            || self.is("does-not-skip-bodies") && !request.line.contains("/files/")
+        {
+            return Ok(mem::take(&mut request.rest));
+        }
+        let missing = length.saturating_sub(request.rest.len());
+        stream.take(missing as u64).read_to_end(&mut request.rest)?;
+        let later = request.rest.split_off(length.min(request.rest.len()));
+        Ok(if self.is("forgets-what-it-has-read") { Vec::new() } else { later })
     }
 
     fn read_request(&self, stream: &mut TcpStream, rest: Vec<u8>) -> io::Result<Option<Request>> {
@@ -397,13 +446,14 @@ impl Server {
             response = response.header("Transfer-Encoding", "chunked");
         } else if !(self.is("says-no-length")
             || self.is("never-closes")
+            || self.is("closes-instead-of-a-length") && response.body.is_empty()
             || simple && self.is("style-bare"))
         {
             response = response.header("Content-Length", &length.to_string());
         }
-        if self.is("style-keep-alive") {
-            let has_body = request.headers.contains_key("content-length");
-            response = response.header("Connection", if has_body { "close" } else { "keep-alive" });
+        if self.persists() {
+            let goes_on = self.goes_on(request, &response);
+            response = response.header("Connection", if goes_on { "keep-alive" } else { "close" });
         }
         if self.is("style-extra-headers") {
             response.headers.insert(0, ("Server", "mine/1.0".into()));
