@@ -55,13 +55,18 @@ fn check_all(out: &mut impl Write) -> Result<(), Stop> {
         let Some(program) = programs.get(&stage.name()) else { continue };
         let findings = run(program)?;
         if !findings.failed.is_empty() {
-            explain(out, stage, &findings)?;
-            help(out, &stages, stage)?;
+            let report = first_report(stage, &findings);
+            if report.contains("does not compile") {
+                show_compiler(out, &findings, report)?;
+            } else {
+                explain(out, stage, &findings, report)?;
+                help(out, &stages, stage, report)?;
+            }
             return Err(Stop::Failed);
         }
         writeln!(out, "  {}  {} {}", green("ok"), stage.number(), stage.title())?;
     }
-    writeln!(out, "\nAll {} stages stand.", stages.len())?;
+    writeln!(out, "\nAll {} stages pass.", stages.len())?;
     Ok(())
 }
 
@@ -78,29 +83,36 @@ fn run(program: &Path) -> io::Result<Findings> {
     Ok(Findings { failed, reports, compiler: text(&output.stderr) })
 }
 
-/// Lists the checks of a stage that does not stand, and reports the first that failed.
-fn explain(out: &mut impl Write, stage: &Stage, findings: &Findings) -> io::Result<()> {
+/// What the compiler said about a server that it did not accept.
+fn show_compiler(out: &mut impl Write, findings: &Findings, report: &str) -> io::Result<()> {
+    let lines = findings.compiler.lines().filter(|line| !line.contains(": checking "));
+    writeln!(out, "{}\n\n{report}", lines.collect::<Vec<_>>().join("\n"))?;
+    writeln!(out, "\nNo check has run.")
+}
+
+/// Lists the checks of a stage that fails, and reports the first that does.
+fn explain(
+    out: &mut impl Write,
+    stage: &Stage,
+    findings: &Findings,
+    report: &str,
+) -> io::Result<()> {
     writeln!(out, "  {}  {} {}\n", red("no"), stage.number(), stage.title())?;
-    let checks = stage.checks();
-    for check in &checks {
-        let mark = if findings.failed.contains(check) { red("no") } else { green("ok") };
+    for check in stage.checks() {
+        let mark = if findings.failed.contains(&check) { red("no") } else { green("ok") };
         writeln!(out, "      {mark}  {check}")?;
-    }
-    let first = checks.iter().find(|check| findings.failed.contains(*check));
-    let report = first.and_then(|check| report(&findings.reports, check)).unwrap_or_default();
-    if report.contains("does not compile") {
-        let lines = findings.compiler.lines().filter(|line| !line.contains(": checking "));
-        writeln!(out, "\n{}", lines.collect::<Vec<_>>().join("\n"))?;
     }
     writeln!(out, "\n{report}\n")
 }
 
-/// Where to go on from a stage that does not stand, in steps.
-fn help(out: &mut impl Write, stages: &[Stage], stage: &Stage) -> io::Result<()> {
+/// Where to go on from a stage that fails, in steps.
+fn help(out: &mut impl Write, stages: &[Stage], stage: &Stage, report: &str) -> io::Result<()> {
     let main = |stage: &Stage| format!("stages/{}/main.rs", stage.folder);
     let before = stages.iter().take_while(|it| *it != stage).last();
-    writeln!(out, "Again, this stage alone:  cargo test --test {}", stage.name())?;
-    writeln!(out, "Still stuck?  Its chapter has a list of causes: {}#stuck", stage.chapter())?;
+    // What breaks an early stage may be the subject of a later one.
+    let (_, page) = report.rsplit_once("  read ").unwrap_or_default();
+    writeln!(out, "To run this stage alone:  cargo test --test {}", stage.name())?;
+    writeln!(out, "Still stuck?  The chapter has a list of causes: {}#stuck", page.trim())?;
     match before {
         Some(before) => {
             let (from, to) = (main(before), main(stage));
@@ -108,6 +120,13 @@ fn help(out: &mut impl Write, stages: &[Stage], stage: &Stage) -> io::Result<()>
         }
         None => writeln!(out, "One way to do it:  {}", main(stage)),
     }
+}
+
+/// The report of the first check of a stage that fails.
+fn first_report<'f>(stage: &Stage, findings: &'f Findings) -> &'f str {
+    let checks = stage.checks();
+    let first = checks.iter().find(|check| findings.failed.contains(*check));
+    first.and_then(|check| report(&findings.reports, check)).unwrap_or_default()
 }
 
 /// The report of one check in what the test runner wrote.

@@ -65,8 +65,8 @@ Error: the status is 404, not 200
 
   read      docs/05-headers.md
 
-Again, this stage alone:  cargo test --test stage05
-Still stuck?  Its chapter has a list of causes: docs/05-headers.md#stuck
+To run this stage alone:  cargo test --test stage05
+Still stuck?  The chapter has a list of causes: docs/05-headers.md#stuck
 One way to do it:  git diff --no-index stages/04-echo/main.rs stages/05-headers/main.rs
 "
     );
@@ -77,7 +77,7 @@ One way to do it:  git diff --no-index stages/04-echo/main.rs stages/05-headers/
 fn says_so_when_every_stage_stands() -> Result<(), Failure> {
     let output = next(Some(&own("stage10")?));
     let screen = String::from_utf8_lossy(&output.stdout);
-    assert!(screen.ends_with("  ok  10 keep alive\n\nAll 10 stages stand.\n"), "{screen}");
+    assert!(screen.ends_with("  ok  10 keep alive\n\nAll 10 stages pass.\n"), "{screen}");
     assert_eq!(output.status.code(), Some(0));
     Ok(())
 }

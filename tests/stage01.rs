@@ -11,6 +11,9 @@ use harness::{Check, Server};
 /// The pause between two clients. A server that is about to end has time to do it.
 const PAUSE: Duration = Duration::from_millis(10);
 
+/// More clients than a system keeps in its queue, for a server that does not accept them.
+const MANY: usize = 300;
+
 #[test]
 fn listens_on_the_port_it_is_given() -> Check {
     let server = Server::start("stage01")?;
@@ -21,7 +24,8 @@ fn listens_on_the_port_it_is_given() -> Check {
 #[test]
 fn goes_on_after_clients_have_left() -> Check {
     let server = Server::start("stage01")?;
-    let why = "Clients connected, and left without a word.";
+    let why = "Clients connected, and left without a word. A server goes on until it is stopped, \
+               whatever its clients do.";
     for _ in 0..20 {
         let client = server.connect().map_err(|failure| failure.because(why))?;
         drop(client);
@@ -31,10 +35,19 @@ fn goes_on_after_clients_have_left() -> Check {
 }
 
 #[test]
+fn accepts_one_client_after_another() -> Check {
+    let server = Server::start("stage01")?;
+    for _ in 0..MANY {
+        server.connect()?;
+    }
+    server.is_running()
+}
+
+#[test]
 fn survives_clients_that_crash() -> Check {
     let server = Server::start("stage01")?;
     let why = "Clients connected, sent a few bytes, and reset their connections, as a program does \
-               that crashes. Accepting, reading or writing may fail then: that is no reason to end.";
+               that crashes. Accepting, reading or writing may fail then. A server goes on all the same.";
     for _ in 0..20 {
         let mut client = server.connect().map_err(|failure| failure.because(why))?;
         client.send(b"GET / HT")?;

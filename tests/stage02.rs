@@ -21,7 +21,7 @@ fn answers_200() -> Check {
 fn answers_one_client_after_another() -> Check {
     let server = Server::start("stage02")?;
     for _ in 0..20 {
-        server.get("/").status(200).because(
+        server.get("/").status(200).because_in_any_case(
             "The first clients got their answer, a later one did not. Accept in a loop, and go \
              round again whatever became of one client.",
         )?;
@@ -43,8 +43,8 @@ fn reads_the_request_before_it_answers() -> Check {
 fn takes_a_long_request() -> Check {
     let server = Server::start("stage02")?;
     let cookie = format!("Cookie: {}", "a".repeat(5000));
-    server.request("GET", "/").header(cookie).send().status(200).because(
-        "Browsers send some thousand bytes. What is left unread when the connection is closed \
+    server.request("GET", "/").header(cookie).send().status(200).because_in_any_case(
+        "Browsers send several thousand bytes. What is left unread when the connection is closed \
          makes the kernel reset it, and the answer is lost.",
     )
 }
@@ -55,7 +55,7 @@ fn goes_on_after_a_client_that_left_too_early() -> Check {
     server.connect()?;
     server.connect()?.send(b"GET / HTTP/1.1\r\n")?;
     server.connect()?.reset();
-    server.get("/").status(200).because(
+    server.get("/").status(200).because_in_any_case(
         "Three clients left before their request was complete: that is their affair. A read of 0 \
          bytes says so, now and for ever: a loop that waits for more must end. A read that fails \
          ends one connection, never the server.",

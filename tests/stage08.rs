@@ -66,9 +66,10 @@ fn stores_the_body() -> Check {
     let bytes: Vec<u8> = (0..=255).cycle().take(1_000_000).collect();
     for (name, content) in [("text", &b"12345"[..]), ("all.bin", &bytes), ("empty", b"")] {
         let request = server.request("POST", &format!("/files/{name}")).body(content);
-        request.send().status(201).because(
-            "The body ends after Content-Length bytes, though the connection stays open. Store \
-             them, then answer 201 Created.",
+        request.send().status(201).because_in_any_case(
+            "The body ends after Content-Length bytes, though the connection stays open: do not wait \
+             for more. Some of them, or all, may have been read together with the head: do not wait \
+             for those again. Store them, then answer 201 Created.",
         )?;
         expect_file(&server, name, content)?;
     }
@@ -83,7 +84,7 @@ fn takes_a_body_in_pieces() -> Check {
                been read together with the head; the rest is still to be read.";
     for (name, piece) in [("a", 1), ("b", 7)] {
         let request = server.request("POST", &format!("/files/{name}")).body("two\r\n\r\nlines");
-        request.send_body_in_pieces(piece).status(201).because(why)?;
+        request.send_body_in_pieces(piece).status(201).because_in_any_case(why)?;
         expect_file(&server, name, b"two\r\n\r\nlines").map_err(|failure| failure.why(why))?;
     }
     Ok(())
@@ -118,11 +119,11 @@ fn two_uploads_of_one_name_do_not_mix() -> Check {
         client.expect_silence(A_MOMENT).map_err(|failure| server.finish(failure))?;
     }
     let why = "Two clients store the same name at once, and the one that began later ends first. \
-               Either may win, but a file that has bytes of both is nobody's: each upload needs a \
+               Either may win, but a mixture of both is of no use to anyone: each upload needs a \
                temporary file of its own.";
     for (client, half) in [(&mut second, vec![b'b'; 100_000]), (&mut first, vec![b'a'; 100_000])] {
         client.send(&half)?;
-        server.answer(client).status(201).because(why)?;
+        server.answer(client).status(201).because_in_any_case(why)?;
     }
     let found = fs::read(server.directory().join("same")).unwrap_or_default();
     let count = |byte: u8| found.iter().filter(|it| **it == byte).count();
@@ -136,6 +137,35 @@ fn two_uploads_of_one_name_do_not_mix() -> Check {
         .read(server.chapter()));
     }
     expect_files(&server, &["same"])
+}
+
+#[test]
+fn no_upload_leads_out_of_the_directory() -> Check {
+    let server = Server::start_with_directory("stage08")?;
+    let directory = server.directory();
+    let outside = directory.parent().unwrap_or(&directory);
+    let absolute = outside.join("planted").to_string_lossy().replace('\\', "/");
+    let mut paths = vec![
+        "/files/../planted".to_owned(),
+        "/files/%2e%2e%2fplanted".to_owned(),
+        format!("/files/{absolute}"),
+        format!("/files/{}", absolute.replace('/', "%2F")),
+    ];
+    #[cfg(unix)]
+    if std::os::unix::fs::symlink("..", directory.join("link")).is_ok() {
+        paths.push("/files/link/planted".to_owned());
+    }
+    let why = "Anyone could write to any directory of this machine. A name needs the same care as when \
+               files are sent. The file may not be there yet, so ask where its directory really is (in \
+               Rust: canonicalize the parent).";
+    for path in paths {
+        server.request("POST", &path).body("planted").send().refused().because(why)?;
+        if outside.join("planted").exists() {
+            let problem = format!("a file was stored outside of the directory, by POST {path}");
+            return Err(Failure::new(problem).why(why).read(server.chapter()));
+        }
+    }
+    Ok(())
 }
 
 #[test]

@@ -15,7 +15,7 @@ const A_MOMENT: Duration = Duration::from_millis(20);
 /// Asks for a text on a connection that is open, and expects it.
 fn expect_echo(server: &Server, client: &mut Connection, text: &str, why: &str) -> Check {
     client.send(format!("GET /echo/{text} HTTP/1.1\r\nHost: localhost\r\n\r\n").as_bytes())?;
-    server.answer(client).status(200).body(text).because(why)
+    server.answer(client).status(200).body(text).because_in_any_case(why)
 }
 
 /// Expects that the server closes the connection, now that it has answered.
@@ -35,7 +35,7 @@ fn answers_many_requests_on_one_connection() -> Check {
         expect_echo(&server, &mut client, text, why)?;
     }
     client.send(b"GET /missing HTTP/1.1\r\nHost: localhost\r\n\r\n")?;
-    server.answer(&mut client).status(404).because(why)?;
+    server.answer(&mut client).status(404).because_in_any_case(why)?;
     let why = "A path that is not there is no reason to close the connection.";
     expect_echo(&server, &mut client, "six", why)
 }
@@ -66,7 +66,7 @@ fn closes_when_the_client_asks_for_it() -> Check {
             format!("GET /echo/last HTTP/1.1\r\nHost: a\r\nConnection: {options}\r\n\r\n");
         client.send(request.as_bytes())?;
         let answer = server.answer(&mut client).status(200).body("last");
-        answer.closing().because(why)?;
+        answer.closing().because_in_any_case(why)?;
         expect_close(&server, client, why)?;
     }
     Ok(())
@@ -79,7 +79,7 @@ fn closes_after_http_1_0() -> Check {
                unless it says Connection: keep-alive.";
     let mut client = server.connect()?;
     client.send(b"GET /echo/old HTTP/1.0\r\n\r\n")?;
-    server.answer(&mut client).status(200).body("old").because(why)?;
+    server.answer(&mut client).status(200).body("old").because_in_any_case(why)?;
     expect_close(&server, client, why)
 }
 
@@ -98,7 +98,7 @@ fn answers_requests_that_were_sent_at_once() -> Check {
                return more than one request: what comes after the first belongs to the next.";
     for (status, body) in [(200, "one"), (201, ""), (200, "GET /\r\n"), (404, ""), (200, "five")] {
         let answer = server.answer(&mut client).status(status);
-        (if status == 200 { answer.body(body) } else { answer }).because(why)?;
+        (if status == 200 { answer.body(body) } else { answer }).because_in_any_case(why)?;
     }
     Ok(())
 }

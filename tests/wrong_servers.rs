@@ -28,11 +28,13 @@ const MISTAKES: &[Row] = &[
     ("exits-at-once", 1, "listens_on_the_port_it_is_given", "your server ended before anyone could connect (exit status: 3)"),
     ("never-listens", 1, "listens_on_the_port_it_is_given", "your server runs, but cannot be reached on 127.0.0.1:PORT"),
     ("ends-after-one-client", 1, "goes_on_after_clients_have_left", "your server has ended"),
+    ("never-accepts", 1, "accepts_one_client_after_another", "your server takes no more connections"),
     ("unwraps-everything", 1, "survives_clients_that_crash", "your server has ended (exit status: 101)"),
     ("answers-unread", 2, "reads_the_request_before_it_answers", "your server answers before the request is complete"),
     ("answers-unread", 2, "takes_a_long_request", "your server reset the connection"),
     ("reads-to-the-end", 2, "answers_200", "no answer within 5 seconds"),
     ("never-answers", 2, "answers_one_client_after_another", "no answer within 5 seconds"),
+    ("prints-the-answer", 2, "answers_200", "your server closed the connection without an answer"),
     ("hangs-up", 2, "answers_200", "your server closed the connection without an answer"),
     ("never-closes", 2, "answers_200", "the answer does not end"),
     ("newline-alone", 2, "answers_200", "a line of the answer ends with \\n alone"),
@@ -59,6 +61,7 @@ const MISTAKES: &[Row] = &[
     ("strips-one-space", 5, "white_space_around_a_value_is_not_part_of_it", "the body is"),
     ("finds-names-anywhere", 5, "finds_the_header_among_others", "the body is \"wrong\", not \"right\""),
     ("needs-the-header", 5, "goes_on_without_the_header", "your server has ended (exit status: 101)"),
+    ("demands-utf-8", 5, "takes_bytes_that_are_not_text", "your server has ended (exit status: 101)"),
     ("one-at-a-time", 6, "silent_clients_do_not_delay_others", "no answer within 5 seconds"),
     ("pool-of-four", 6, "slow_clients_do_not_delay_others", "no answer within 5 seconds"),
     ("holds-a-lock", 6, "answers_in_any_order", "no answer within 5 seconds"),
@@ -75,9 +78,11 @@ const MISTAKES: &[Row] = &[
     ("leaves-temporary-files", 8, "a_file_appears_whole_or_not_at_all", "the directory should hold the files [\"old\"], but it holds"),
     ("one-temporary-name", 8, "two_uploads_of_one_name_do_not_mix", "your server closed the connection without an answer"),
     ("writes-in-place", 8, "two_uploads_of_one_name_do_not_mix", "of two uploads of 200000 bytes"),
+    ("stores-anywhere", 8, "no_upload_leads_out_of_the_directory", "the status is 201, not 404 (or another 4xx)"),
     ("ignores-expect", 8, "tells_a_waiting_client_to_go_on", "no answer within 5 seconds"),
     ("trusts-lengths", 8, "refuses_lengths_that_make_no_sense", "the status is 201, not 400"),
     ("only-says-gzip", 9, "compresses_when_asked", "the body is not valid gzip"),
+    ("packs-into-a-string", 9, "compresses_when_asked", "the body is not valid gzip (invalid gzip header)"),
     ("flushes-instead-of-finishing", 9, "compresses_when_asked", "the body is not valid gzip"),
     ("gzip-if-alone", 9, "finds_gzip_in_a_list", "the answer has no Content-Encoding"),
     ("ignores-weights", 9, "respects_a_weight_of_zero", "the answer has Content-Encoding: gzip"),
@@ -177,7 +182,7 @@ fn complaints<T: Copy + Sync + Send>(
 fn report(output: &str) -> String {
     let begin = output.find("Error: ").unwrap_or(0);
     let end = output[begin..].find("\n\n\n").map_or(output.len(), |length| begin + length);
-    let mut report = without_output(output[begin..end].trim_end());
+    let mut report = without_directory(&without_output(output[begin..end].trim_end()));
     for before in ["port ", "127.0.0.1:", "localhost:"] {
         let mut parts = report.split(before).map(str::to_owned);
         let first = parts.next().unwrap_or_default();
@@ -188,6 +193,15 @@ fn report(output: &str) -> String {
         });
     }
     report + "\n"
+}
+
+/// Replaces the temporary directory, which varies, by a word.
+fn without_directory(report: &str) -> String {
+    let Some((before, rest)) = report.split_once("with --directory ") else {
+        return report.to_owned();
+    };
+    let end = rest.find(", which ").unwrap_or(rest.len());
+    format!("{before}with --directory DIRECTORY{}", &rest[end..])
 }
 
 /// Leaves out what the server printed, unless it has ended: it depends on the moment.

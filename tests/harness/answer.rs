@@ -10,6 +10,9 @@ use crate::show;
 /// How long to look for bytes after the end of an answer on a connection that stays open.
 const SURPLUS: Duration = Duration::from_millis(10);
 
+/// Where it is explained how the end of a body is found.
+pub(crate) const LENGTHS: &str = "docs/04-echo.md";
+
 /// A complete answer.
 #[derive(Debug, Clone)]
 pub struct Answer {
@@ -254,14 +257,16 @@ fn read_length(
     while connection.unread().len() < end {
         if let Err(ending) = connection.receive_more(begin) {
             let found = connection.unread().len() - start;
-            let stays_open = if let Ending::Silent = ending { ", and no more come" } else { "" };
+            let stays_open = matches!(ending, Ending::Silent);
+            let silence = if stays_open { ", and no more come" } else { "" };
             let problem =
-                format!("Content-Length is {length}, but the body has {found} bytes{stays_open}");
+                format!("Content-Length is {length}, but the body has {found} bytes{silence}");
             let why = match find(&head.headers, "Content-Encoding") {
                 Some(_) => "Content-Length counts the bytes that are sent: the compressed ones.",
-                None => "The client waits for bytes that never come.",
+                None if stays_open => "The client waits for bytes that never come.",
+                None => "The client takes an answer for broken that is shorter than it said.",
             };
-            return Err(Failure::new(problem).why(why));
+            return Err(Failure::new(problem).why(why).read(LENGTHS));
         }
     }
     if connection.expects_more_answers() {
@@ -279,8 +284,8 @@ fn surplus(connection: &mut Connection, start: usize, length: usize, begin: Inst
     while begin.elapsed() < super::PATIENCE && connection.receive(SURPLUS).is_ok() {}
     let body = &connection.unread()[start..];
     let found = body.len();
-    let failure =
-        Failure::new(format!("Content-Length is {length}, but the body has {found} bytes"));
+    let problem = format!("Content-Length is {length}, but the body has {found} bytes");
+    let failure = Failure::new(problem).read(LENGTHS);
     let text = String::from_utf8_lossy(body);
     match text.chars().find(|character| character.len_utf8() > 1) {
         Some(character) if text.chars().count() == length && !text.ends_with('\n') => {

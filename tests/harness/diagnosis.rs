@@ -28,14 +28,15 @@ pub(crate) fn ended(status: ExitStatus, output: &str, was_reached: bool) -> Fail
             )
         }
         _ if is_in_use && env::var_os("PORT").is_some() => {
-            Failure::new("your server could not have its port").why(
+            Failure::new("your server could not bind its port").why(
                 "The port of a closed connection stays in use for a minute or so, unless the \
                  server says before bind that it does not mind. Rust does that by itself.\n\
                  In Python: listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)",
             )
         }
-        _ if is_in_use => Failure::new("your server could not have its port").why(format!(
-            "The checks run several servers at once, each with a port of its own.\n{PORT}"
+        _ if is_in_use => Failure::new("your server could not bind its port").why(format!(
+            "Another program has it. The checks run several servers at once, so each needs a port of \
+             its own.\n{PORT}"
         )),
         _ if was_reached => Failure::vague(format!("your server has ended ({status})"))
             .why("A server goes on until it is stopped, whatever its clients do."),
@@ -43,7 +44,8 @@ pub(crate) fn ended(status: ExitStatus, output: &str, was_reached: bool) -> Fail
             if status.success() {
                 "A server binds its port, then accepts clients in a loop that never ends."
             } else {
-                "It could not start: its output, if there is any, says why."
+                "It could not start: its output, if there is any, says why. (It runs in the top \
+                 directory of this repository.)"
             },
         ),
     };
@@ -79,6 +81,14 @@ fn wrong_port(wanted: u16, found: u16) -> Failure {
         .why(PORT)
 }
 
+/// A server that was reached before, and now is not.
+pub(crate) fn full(error: &io::Error) -> Failure {
+    Failure::vague(format!("your server takes no more connections ({error})")).why(
+        "The system connects clients on behalf of the server and keeps them in a queue, until the \
+         server accepts them. The queue is full. Does your server call accept, again and again?",
+    )
+}
+
 /// A server that runs and cannot be reached.
 pub(crate) fn unreachable(port: u16, error: &io::Error, output: &str) -> Failure {
     Failure::new(format!("your server runs, but cannot be reached on 127.0.0.1:{port}: {error}"))
@@ -86,12 +96,18 @@ pub(crate) fn unreachable(port: u16, error: &io::Error, output: &str) -> Failure
         .why(format!("Has it come to listen yet, or does it do something else first?\n{PORT}"))
 }
 
-/// A failure of a server that lives, but has had an accident: a thread has ended.
+/// A failure of a server that lives, but whose output tells what is the matter: a thread has ended,
+/// or the answer went to the terminal.
 pub(crate) fn accident(failure: Failure, output: &str) -> Failure {
     if ["Traceback", "panicked", "Exception"].iter().any(|word| output.contains(word)) {
-        failure.instead(
+        failure.because(
             "Something in your server failed while it answered: see its output. (Whatever fails, \
              the connection should be closed, and the server go on.)",
+        )
+    } else if output.lines().any(|line| line.starts_with("HTTP/1.1 ")) {
+        failure.because(
+            "There is an answer in your server's output. Was it printed, instead of being written to \
+             the connection?",
         )
     } else {
         failure

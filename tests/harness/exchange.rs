@@ -4,7 +4,7 @@ use std::io::Read;
 
 use flate2::read::GzDecoder;
 
-use crate::answer::Answer;
+use crate::answer::{Answer, LENGTHS};
 use crate::{Check, Failure, Server, show};
 
 /// A request that is being put together.
@@ -78,6 +78,8 @@ impl<'s> Request<'s> {
 pub struct Exchange {
     sent: Vec<u8>,
     answer: Result<Answer, Failure>,
+    /// With which directory the server was started, if with one.
+    started: String,
     /// What the server has printed, to be shown if something is wrong.
     output: String,
     /// Where to read about it.
@@ -86,8 +88,8 @@ pub struct Exchange {
 
 impl Exchange {
     pub(crate) fn new(sent: &[u8], answer: Result<Answer, Failure>, server: &Server) -> Exchange {
-        let (output, page) = (server.output(), server.chapter());
-        Exchange { sent: sent.to_vec(), answer, output, page }
+        let (started, output, page) = (server.started(), server.output(), server.chapter());
+        Exchange { sent: sent.to_vec(), answer, started, output, page }
     }
 
     /// Expects this status code; the phrase after it is free.
@@ -161,11 +163,10 @@ impl Exchange {
             if framing.iter().any(|name| answer.header(name).is_some()) {
                 return Ok(());
             }
-            Err(Failure::new("the answer does not say how long its body is: no Content-Length")
-                .why(
-                    "Without it a client cannot tell a body that is complete from one that was cut \
-                 off, and the connection cannot be used for a second request.",
-                ))
+            let problem = "the answer does not say how long its body is: no Content-Length";
+            let why = "Without it a client cannot tell a body that is complete from one that was cut \
+                       off, and the connection cannot be used for a second request.";
+            Err(Failure::new(problem).why(why).read(LENGTHS))
         })
     }
 
@@ -182,7 +183,8 @@ impl Exchange {
         self.expect(|answer| match answer.header("Content-Encoding") {
             Some(coding) if !coding.eq_ignore_ascii_case("identity") => {
                 Err(Failure::new(format!("the body is compressed ({coding})"))
-                    .why("The client did not say that it can decompress that."))
+                    .why("The client did not say that it can decompress that.")
+                    .read("docs/09-gzip.md"))
             }
             _ => same_bytes(expected.as_ref(), &answer.body),
         })
@@ -211,17 +213,30 @@ impl Exchange {
     }
 
     /// Ends the exchange: fails with the first expectation that was not met, and says why it
-    /// matters.
+    /// matters. If no answer came, that has many possible causes, and they are listed instead.
     ///
     /// # Errors
     ///
     /// When an expectation was not met, or no answer came.
     pub fn because(self, why: &str) -> Check {
+        self.end(|failure| failure.why(why))
+    }
+
+    /// As [`Exchange::because`], for a reason that also explains why no answer came.
+    ///
+    /// # Errors
+    ///
+    /// As [`Exchange::because`].
+    pub fn because_in_any_case(self, why: &str) -> Check {
+        self.end(|failure| failure.because(why))
+    }
+
+    fn end(self, explain: impl FnOnce(Failure) -> Failure) -> Check {
         let failure = match self.answer {
             Ok(_) => return Ok(()),
             Err(failure) => failure,
         };
-        Err(failure.because(why).output(&self.output).read(self.page))
+        Err(explain(failure).started(&self.started).output(&self.output).read(self.page))
     }
 
     /// The answer itself, to look at it further.
@@ -256,11 +271,16 @@ fn same_bytes(expected: &[u8], found: &[u8]) -> Check {
 }
 
 fn not_gzip(body: &[u8], error: &std::io::Error) -> Failure {
-    let failure = Failure::new(format!("the body is not valid gzip ({error})"));
+    let failure =
+        Failure::new(format!("the body is not valid gzip ({error})")).read("docs/09-gzip.md");
     match body {
         [0x1f, 0x8b, ..] => failure.why(
             "It begins as gzip does, but its end is missing: the last block and the trailer with \
              the checksum are written when the encoder is finished (in Rust: encoder.finish()).",
+        ),
+        [0x1f, 0xef, 0xbf, 0xbd, ..] => failure.why(
+            "Its second byte should be 8b and is ef bf bd, which stands for \"not text\" in UTF-8: the \
+             compressed bytes were turned into a text. They are none.",
         ),
         [0x78, ..] => failure.why(
             "It begins with 78, as the format zlib does. gzip is another wrapper around the same \

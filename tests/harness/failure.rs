@@ -20,6 +20,7 @@ pub struct Failure {
 /// The parts of a report, in their order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Section {
+    Started,
     Sent,
     Received,
     Look,
@@ -35,31 +36,20 @@ impl Failure {
         Failure { problem: problem.into(), is_vague: false, sections: BTreeMap::new() }
     }
 
-    /// A failure that has many possible causes: what the check has to say about it comes first.
+    /// A failure that has many possible causes. Whoever knows more may say so instead.
     pub(crate) fn vague(problem: impl Into<String>) -> Failure {
         Failure { is_vague: true, ..Failure::new(problem) }
     }
 
-    /// Says why, instead of what was said before, if that was vague.
-    #[must_use]
-    pub(crate) fn instead(mut self, why: &str) -> Failure {
-        if self.is_vague {
-            self.is_vague = false;
-            self.sections.insert(Section::Why, why.to_owned());
-        }
-        self
-    }
-
-    /// Adds what the check has to say. A failure with one possible cause has said it already.
+    /// Says why, also instead of a list of possible causes. A failure with one possible cause has
+    /// said it already.
     #[must_use]
     pub fn because(mut self, why: &str) -> Failure {
-        let said = self.sections.entry(Section::Why).or_default();
-        if said.is_empty() {
-            *said = why.to_owned();
-        } else if self.is_vague && !said.contains(why) {
-            *said = format!("{why}\n\n{said}");
+        if self.is_vague {
+            self.is_vague = false;
+            self.sections.remove(&Section::Why);
         }
-        self
+        self.why(why)
     }
 
     /// Says why it matters, or what the likeliest cause is, unless that is already said.
@@ -78,7 +68,7 @@ impl Failure {
     /// Shows the bytes that another failure showed.
     #[must_use]
     pub(crate) fn bytes_of(mut self, mut other: Failure) -> Failure {
-        for section in [Section::Sent, Section::Received] {
+        for section in [Section::Started, Section::Sent, Section::Received] {
             if let Some(bytes) = other.sections.remove(&section) {
                 self = self.with(section, bytes);
             }
@@ -106,6 +96,12 @@ impl Failure {
         let coloured = io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
         let difference = if coloured { difference } else { without_colours(&difference) };
         self.with(Section::Differs, difference)
+    }
+
+    /// Says how the server was started, if there is something to say about it.
+    #[must_use]
+    pub(crate) fn started(self, how: &str) -> Failure {
+        if how.is_empty() { self } else { self.with(Section::Started, how.to_owned()) }
     }
 
     /// Shows the last lines that the server wrote to its output, if it wrote anything.
@@ -192,7 +188,8 @@ impl Debug for Failure {
         for (section, text) in &self.sections {
             writeln!(f)?;
             let mut name = format!("{section:?}").to_lowercase();
-            let text = if *section == Section::Why { wrap(text) } else { text.clone() };
+            let is_prose = matches!(section, Section::Started | Section::Why);
+            let text = if is_prose { wrap(text) } else { text.clone() };
             for line in text.trim_end().lines() {
                 writeln!(f, "{}", format!("  {name:10}{line}").trim_end())?;
                 name.clear();

@@ -52,13 +52,18 @@ impl Process {
         self.child.try_wait().ok().flatten()
     }
 
-    /// What the program has printed, stdout and stderr together. If it has ended, all of it.
+    /// What the program has printed, stdout and stderr together: all of it if it has ended, whole
+    /// lines if it has not.
     pub(crate) fn output(&mut self) -> String {
         let deadline = Instant::now() + LAST_WORDS;
         while self.ended().is_some() && lock(&self.output).open > 0 && Instant::now() < deadline {
             thread::sleep(Duration::from_millis(1));
         }
-        String::from_utf8_lossy(&lock(&self.output).bytes).into_owned()
+        let mut output = String::from_utf8_lossy(&lock(&self.output).bytes).into_owned();
+        if self.ended().is_none() {
+            output.truncate(output.rfind('\n').map_or(0, |end| end + 1));
+        }
+        output
     }
 
     /// Ends the program and all that it has started.

@@ -134,6 +134,21 @@ impl Server {
         self.process().id()
     }
 
+    /// With which directory the server was started, and what is in it now; nothing if without one.
+    pub(crate) fn started(&self) -> String {
+        let Some(outside) = self.outside() else { return String::new() };
+        let directory = outside.join(SERVED);
+        let entries = fs::read_dir(&directory).into_iter().flatten().flatten();
+        let mut names: Vec<_> =
+            entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+        names.sort();
+        let content = match names.len() {
+            0 => "is empty".to_owned(),
+            _ => format!("holds: {}", names.join(", ")),
+        };
+        format!("with --directory {}, which {content}", directory.display())
+    }
+
     /// What the server has written to stdout and stderr.
     pub fn output(&self) -> String {
         self.process().output()
@@ -195,7 +210,8 @@ impl Server {
     fn may_still_come(&self, error: &io::Error, start: Instant) -> Result<(), Failure> {
         self.is_running()?;
         let mut process = self.process();
-        if start.elapsed() > SUSPICION {
+        let was_reached = self.was_reached.load(Ordering::Relaxed);
+        if !was_reached && start.elapsed() > SUSPICION {
             if let Some(failure) = diagnosis::elsewhere(&mut process, self.port(), &self.taken) {
                 return Err(failure);
             }
@@ -203,7 +219,11 @@ impl Server {
         if start.elapsed() < PATIENCE {
             return Ok(());
         }
-        Err(diagnosis::unreachable(self.port(), error, &process.output()))
+        Err(if was_reached {
+            diagnosis::full(error)
+        } else {
+            diagnosis::unreachable(self.port(), error, &process.output())
+        })
     }
 
     /// Fails if the server has ended.
@@ -233,7 +253,7 @@ impl Server {
             Err(ended) => ended.bytes_of(failure),
             Ok(()) => diagnosis::accident(failure, &self.output()),
         };
-        failure.output(&self.output()).read(self.chapter())
+        failure.started(&self.started()).output(&self.output()).read(self.chapter())
     }
 
     /// The chapter of the stage, such as `docs/04-echo.md`.

@@ -81,6 +81,9 @@ impl Server {
     }
 
     fn accept(self: &Arc<Self>, listener: &TcpListener) {
+        if self.is("never-accepts") {
+            thread::sleep(Duration::from_secs(60));
+        }
         let busy = Arc::new(Mutex::new(()));
         let in_pool = if self.is("pool-of-four") { 4 } else { 0 };
         thread::scope(|scope| {
@@ -136,7 +139,12 @@ impl Server {
             }
             let response = self.route(&request, &mut stream)?;
             let goes_on = self.goes_on(&request, &response);
-            stream.write_all(&self.format(&request, response))?;
+            let answer = self.format(&request, response);
+            if self.is("prints-the-answer") {
+                println!("{}", String::from_utf8_lossy(&answer));
+            } else {
+                stream.write_all(&answer)?;
+            }
             if self.is("never-closes") {
                 thread::sleep(Duration::from_secs(60));
             }
@@ -304,6 +312,10 @@ impl Server {
             response = response.header("Content-Encoding", "gzip");
             if !self.is("only-says-gzip") {
                 response.body = self.compress(text)?;
+                if self.is("packs-into-a-string") {
+                    let text = String::from_utf8_lossy(&response.body).into_owned();
+                    response.body = text.into_bytes();
+                }
             }
         }
         Ok(response)
@@ -351,12 +363,17 @@ impl Server {
             eprintln!("thread 'main' panicked: called `Option::unwrap()` on a `None` value");
             process::exit(101); // as if this were the only thread
         }
-        Response::new("200 OK", found.unwrap_or_default()).header("Content-Type", "text/plain")
+        let found = found.unwrap_or_default();
+        if self.is("demands-utf-8") && String::from_utf8(found.clone()).is_err() {
+            eprintln!("thread 'main' panicked: called `Result::unwrap()` on an `Err` value");
+            process::exit(101);
+        }
+        Response::new("200 OK", found).header("Content-Type", "text/plain")
     }
 
     fn fetch(&self, name: &str) -> Response {
         let not_found = Response::new("404 Not Found", "");
-        let Some(path) = self.path(name) else { return not_found };
+        let Some(path) = self.path("GET", name) else { return not_found };
         let Ok(body) = fs::read(path) else { return not_found };
         let body = if self.is("reads-files-as-text") {
             String::from_utf8_lossy(&body).into_owned().into_bytes()
@@ -368,10 +385,10 @@ impl Server {
         Response::new("200 OK", body).header("Content-Type", kind)
     }
 
-    fn path(&self, name: &str) -> Option<PathBuf> {
+    fn path(&self, method: &str, name: &str) -> Option<PathBuf> {
         let directory = self.directory.as_ref()?;
         let path = directory.join(name);
-        if self.is("joins-blindly") {
+        if self.is("joins-blindly") || self.is("stores-anywhere") && method == "POST" {
             return Some(path);
         } else if self.is("compares-prefixes") {
             return path.starts_with(directory).then_some(path); // `..` is still in it
@@ -385,7 +402,9 @@ impl Server {
     }
 
     fn store(&self, request: &Request, name: &str, stream: &mut TcpStream) -> io::Result<Response> {
-        let Some(path) = self.path(name) else { return Ok(Response::new("404 Not Found", "")) };
+        let Some(path) = self.path("POST", name) else {
+            return Ok(Response::new("404 Not Found", ""));
+        };
         let header = |name: &str| request.headers.get(name).map(|it| String::from_utf8_lossy(it));
         let lengths = request.head.to_lowercase().matches("\r\ncontent-length:").count();
         let digits = header("content-length").unwrap_or_default().into_owned();
