@@ -101,7 +101,7 @@ fn no_stage_uses_what_comes_from_a_later_one() {
 fn a_stage_is_one_screen() {
     for stage in stages().iter().take(9) {
         let lines = read(format!("stages/{stage}/main.rs")).lines().count();
-        assert!((15..=60).contains(&lines), "stages/{stage}/main.rs has {lines} lines");
+        assert!((15..=65).contains(&lines), "stages/{stage}/main.rs has {lines} lines");
     }
 }
 

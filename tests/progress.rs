@@ -42,6 +42,7 @@ fn shows_what_stands_what_fails_and_where_to_go_on() -> Result<(), Failure> {
       no  white_space_around_a_value_is_not_part_of_it
       no  finds_the_header_among_others
       no  length_counts_bytes
+      ok  takes_bytes_that_are_not_text
       ok  goes_on_without_the_header
 
 Error: the status is 404, not 200
@@ -61,7 +62,8 @@ Error: the status is 404, not 200
     let (_, end) = screen.split_once("  why ").expect("the reason is given");
     assert_eq!(
         end,
-        "      The body is the header's value, without the white space around it.
+        "      The body is the header's value, without the white space around it and
+            without the line end.
 
   read      docs/05-headers.md
 

@@ -23,13 +23,13 @@ fn route(request: &Request) -> Response {
     }
 }
 
-/// The value of the line `name: value`; empty if there is none. Names are written in any case,
-/// and white space around a value is not part of it.
+/// The value of the line `name: value`; empty if there is none. Upper and lower case are the same
+/// in names, and white space around a value is not part of it.
 fn header(fields: &[u8], name: &str) -> Vec<u8> {
     for line in fields.split(|&byte| byte == b'\n') {
         let mut halves = line.splitn(2, |&byte| byte == b':');
-        if let (Some(found), Some(value)) = (halves.next(), halves.next()) {
-            if found.eq_ignore_ascii_case(name.as_bytes()) {
+        if let (Some(this_name), Some(value)) = (halves.next(), halves.next()) {
+            if this_name.eq_ignore_ascii_case(name.as_bytes()) {
                 return value.trim_ascii().to_vec();
             }
         }

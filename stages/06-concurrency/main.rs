@@ -8,8 +8,8 @@ use common::{Request, Response};
 fn main() -> ExitCode {
     common::run(|args| {
         for client in args.listen()? {
-            let attend = move || common::answer(&client, route);
-            if let Err(error) = thread::Builder::new().spawn(attend) {
+            let serve_one = move || common::answer(&client, route);
+            if let Err(error) = thread::Builder::new().spawn(serve_one) {
                 common::log(format!("no thread for a client: {error}"));
             }
         }

@@ -33,9 +33,10 @@ fn route(request: &Request, files: &Directory) -> Response {
 
 /// Stores the request's body as the file called `name`: all of it, or nothing.
 fn store(request: &Request, files: &Directory, name: &str) -> io::Result<Response> {
-    let (place, length) = (files.place(name)?, content_length(request)?);
+    let place = files.place(name)?;
+    let length = content_length(request)?;
     let expects = request.header("Expect").unwrap_or_default();
-    if expects.eq_ignore_ascii_case(b"100-continue") && request.line().ends_with("HTTP/1.1") {
+    if expects.eq_ignore_ascii_case(b"100-continue") && !request.line().ends_with("HTTP/1.0") {
         request.client().write_all(b"HTTP/1.1 100 Continue\r\n\r\n")?; // the client waits for this
     }
     let mut body = request.rest().chain(request.client()).take(length);
@@ -43,12 +44,15 @@ fn store(request: &Request, files: &Directory, name: &str) -> io::Result<Respons
     let part = format!(".upload-{}-{:?}", process::id(), thread::current().id());
     let part = place.with_file_name(part);
     let mut file = File::create_new(&part)?;
-    let whole = |count| if count == length { Ok(()) } else { Err(ErrorKind::UnexpectedEof.into()) };
-    io::copy(&mut body, &mut file)
-        .and_then(whole)
-        .and_then(|()| fs::rename(&part, place))
-        .inspect_err(|_| drop(fs::remove_file(&part)))
-        .map(|()| Response::created())
+    let stored = match io::copy(&mut body, &mut file) {
+        Ok(count) if count == length => fs::rename(&part, place),
+        Ok(_) => Err(ErrorKind::UnexpectedEof.into()), // the client left before the end
+        Err(error) => Err(error),
+    };
+    if stored.is_err() {
+        let _ = fs::remove_file(&part); // nothing of it stays behind
+    }
+    stored.map(|()| Response::created())
 }
 
 /// How many bytes the body has. That it is one number was checked with the rest of the head.

@@ -47,14 +47,14 @@ fn echo(request: &Request, text: &str) -> io::Result<Response> {
 
 /// Whether the client's list names `gzip`, or else `*`, with a weight `q` above zero.
 fn accepts_gzip(request: &Request) -> bool {
-    let weight = |wanted: &str| {
+    let weight_of = |wanted: &str| {
         request.headers().list("Accept-Encoding").find_map(|element| {
-            let (coding, weight) = element.split_once(';').unwrap_or((element, "q=1"));
-            let weight = weight.trim_ascii().to_ascii_lowercase();
-            let weight = weight.strip_prefix("q=").and_then(|number| number.parse().ok());
-            let weight = weight.filter(|weight| (0.0..=1.0).contains(weight)).unwrap_or(0.0);
+            let (coding, parameter) = element.split_once(';').unwrap_or((element, "q=1"));
+            let parameter = parameter.trim_ascii().to_ascii_lowercase();
+            let number: Option<f32> = parameter.strip_prefix("q=").and_then(|it| it.parse().ok());
+            let weight = number.filter(|it| (0.0..=1.0).contains(it)).unwrap_or(0.0);
             coding.trim_ascii().eq_ignore_ascii_case(wanted).then_some(weight)
         })
     };
-    weight("gzip").or(weight("*")).unwrap_or(0.0) > 0.0
+    weight_of("gzip").or(weight_of("*")).unwrap_or(0.0) > 0.0
 }
