@@ -181,7 +181,7 @@ fn complaints<T: Copy + Sync + Send>(
 /// The report of a failed check, with the port, which varies, replaced by a word.
 fn report(output: &str) -> String {
     let begin = output.find("Error: ").unwrap_or(0);
-    let end = output[begin..].find("\n\n\n").map_or(output.len(), |length| begin + length);
+    let end = output[begin..].find("\nfailures:\n").map_or(output.len(), |length| begin + length);
     let mut report = without_directory(&without_output(output[begin..end].trim_end()));
     for before in ["port ", "127.0.0.1:", "localhost:"] {
         let mut parts = report.split(before).map(str::to_owned);
@@ -209,8 +209,10 @@ fn without_output(report: &str) -> String {
     let has_ended = report.contains("your server has ended") || report.contains("ended before");
     match (report.split_once("\n\n  output "), has_ended) {
         (Some((before, rest)), false) => {
-            let after = rest.find("\n\n  ").map_or("", |at| &rest[at..]);
-            format!("{before}{after}")
+            // The next section begins with its name, two columns in; what was printed is farther in.
+            let is_section = |at: &usize| rest[at + 4..].starts_with(|it: char| it != ' ');
+            let next = rest.match_indices("\n\n  ").map(|(at, _)| at).find(is_section);
+            format!("{before}{}", next.map_or("", |at| &rest[at..]))
         }
         _ => report.to_owned(),
     }
