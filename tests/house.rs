@@ -82,7 +82,10 @@ fn no_stage_uses_what_comes_from_a_later_one() {
     let library = read("common/src/lib.rs");
     let (modules, exports) = (modules(&library), exports(&library));
     for stage in stages() {
-        let code = read(format!("stages/{stage}/main.rs"));
+        let files = fs::read_dir(repository().join("stages").join(&stage)).expect("a folder");
+        let files = files.map(|entry| entry.expect("readable").path());
+        let code: String =
+            files.filter(|path| path.extension().is_some_and(|it| it == "rs")).map(read).collect();
         let used = imports(&code);
         let named = exports.iter().filter(|(name, _)| used.contains(name));
         let called = METHODS.iter().filter(|(method, _)| code.contains(method));

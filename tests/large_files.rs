@@ -21,17 +21,8 @@ fn unexpected(error: io::Error) -> Failure {
     Failure::new(format!("this test cannot go on: {error}"))
 }
 
-/// The most memory that the server has used since it was started, in KiB (see proc(5), VmHWM).
-fn peak_memory(server: &Server) -> Result<u64, Failure> {
-    let path = format!("/proc/{}/status", server.process_id());
-    let status = fs::read_to_string(path).map_err(unexpected)?;
-    let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap_or_default();
-    let number = line.split_whitespace().nth(1).and_then(|number| number.parse().ok());
-    number.ok_or_else(|| Failure::new(format!("/proc does not tell the memory used: {line:?}")))
-}
-
 fn expect_little_memory(server: &Server) -> Check {
-    let peak = peak_memory(server)?;
+    let peak = server.peak_memory()?;
     println!("the server used {peak} KiB at most");
     if peak < LIMIT {
         return Ok(());

@@ -40,7 +40,7 @@ fn answers_in_any_order() -> Check {
     let why = "Fifty clients have connected, and the one that came last asks first. The order of \
                connections says nothing about the order of requests.";
     while let Some(mut client) = clients.pop() {
-        client.send(b"GET /user-agent HTTP/1.1\r\nUser-Agent: me\r\n\r\n")?;
+        client.send(b"GET /user-agent HTTP/1.1\r\nHost: localhost\r\nUser-Agent: me\r\n\r\n")?;
         server.answer(&mut client).status(200).body("me").because_in_any_case(why)?;
     }
     Ok(())

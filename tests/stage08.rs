@@ -97,7 +97,8 @@ fn a_file_appears_whole_or_not_at_all() -> Check {
     request.send().status(201).because("A file is stored, to be replaced later.")?;
     for name in ["old", "new"] {
         let mut client = server.connect()?;
-        let head = format!("POST /files/{name} HTTP/1.1\r\nContent-Length: 1000\r\n\r\n");
+        let head =
+            format!("POST /files/{name} HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\n");
         client.send(head.as_bytes())?;
         client.send(b"the beginning")?;
         client.leave().map_err(|failure| server.finish(failure))?;
@@ -111,7 +112,7 @@ fn a_file_appears_whole_or_not_at_all() -> Check {
 #[test]
 fn two_uploads_of_one_name_do_not_mix() -> Check {
     let server = Server::start_with_directory("stage08")?;
-    let head = b"POST /files/same HTTP/1.1\r\nContent-Length: 200000\r\n\r\n";
+    let head = b"POST /files/same HTTP/1.1\r\nHost: a\r\nContent-Length: 200000\r\n\r\n";
     let (mut first, mut second) = (server.connect()?, server.connect()?);
     for (client, half) in [(&mut first, vec![b'a'; 100_000]), (&mut second, vec![b'b'; 100_000])] {
         client.send(head)?;
@@ -196,7 +197,7 @@ fn refuses_lengths_that_make_no_sense() -> Check {
         ("Content-Length: 1000000000000000000", 413),
     ] {
         let mut bytes = Vec::new();
-        let _ = write!(bytes, "POST /files/a HTTP/1.1\r\n{header}\r\n\r\nhello");
+        let _ = write!(bytes, "POST /files/a HTTP/1.1\r\nHost: a\r\n{header}\r\n\r\nhello");
         server.send(&bytes).status(status).because(
             "A length is digits, once (400 otherwise), and no server takes a body of any length \
              (413 above its limit).",

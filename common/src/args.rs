@@ -1,11 +1,12 @@
 //! The command line of every stage: where to listen and, from stage 7 on, which directory to serve.
 
 use std::ffi::OsString;
-use std::io;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
-use clap::{Arg, Command, value_parser};
+use clap::{Arg, ArgMatches, Command, value_parser};
 
 use crate::{Directory, Listener};
 
@@ -17,6 +18,38 @@ pub struct Args {
     pub port: u16,
     /// The directory to serve, from `--directory`: an absolute path without symbolic links.
     pub directory: Option<PathBuf>,
+    /// What clients get at most, from the options of a server that has them.
+    pub limits: Limits,
+}
+
+/// What a server gives to its clients at most. Each has an option of the same name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Connections that are served at the same time. Further ones are turned away with 503.
+    pub max_connections: usize,
+    /// Bytes of a request's body. A larger one is refused with 413.
+    pub max_body: u64,
+    /// How long a connection may be silent between two requests.
+    pub idle_timeout: Duration,
+    /// How long the head of a request may take, from its first byte to its last.
+    pub head_timeout: Duration,
+    /// How long a body may take, in either direction, apart from a second for every 1,000 bytes.
+    pub body_timeout: Duration,
+    /// How long requests may go on after the server was asked to stop.
+    pub stop_timeout: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits {
+            max_connections: 500,
+            max_body: 8 * 1024 * 1024 * 1024,
+            idle_timeout: Duration::from_secs(10),
+            head_timeout: Duration::from_secs(10),
+            body_timeout: Duration::from_secs(20),
+            stop_timeout: Duration::from_secs(10),
+        }
+    }
 }
 
 impl Args {
@@ -26,7 +59,9 @@ impl Args {
     ///
     /// When the port is taken or not allowed.
     pub fn listen(&self) -> io::Result<Listener> {
-        Listener::bind(self.port)
+        let listener = Listener::bind(self.port)?;
+        writeln!(io::stdout(), "listening on http://{}", listener.address()?)?;
+        Ok(listener)
     }
 
     /// The files of [`Args::directory`]; none without one.
@@ -45,12 +80,67 @@ pub fn run(serve: impl FnOnce(&Args) -> io::Result<()>) -> ExitCode {
 
 /// Runs a server that takes `--directory` besides `--port`. Errors are treated as in [`run`].
 pub fn run_with_directory(serve: impl FnOnce(&Args) -> io::Result<()>) -> ExitCode {
-    let directory = Arg::new("directory")
+    start(command().arg(directory()), serve)
+}
+
+/// Runs a server that takes an option for each of the [`Limits`], besides `--directory` and
+/// `--port`. Errors are treated as in [`run`].
+pub fn run_with_limits(serve: impl FnOnce(&Args) -> io::Result<()>) -> ExitCode {
+    start(command().arg(directory()).args(limits()), serve)
+}
+
+fn directory() -> Arg {
+    Arg::new("directory")
         .long("directory")
         .value_name("DIR")
         .value_parser(value_parser!(PathBuf))
-        .help("Serve the files of this directory under /files/");
-    start(command().arg(directory), serve)
+        .help("Serve the files of this directory under /files/")
+}
+
+fn limits() -> [Arg; 6] {
+    let limits = Limits::default();
+    let limit = |name: &'static str, unit: &'static str, default: u64, help: &'static str| {
+        Arg::new(name)
+            .long(name)
+            .value_name(unit)
+            .default_value(default.to_string())
+            .value_parser(value_parser!(u64).range(1..=u64::from(u32::MAX) * 1024))
+            .help(help)
+    };
+    let seconds = |name, default: Duration, help| limit(name, "SECONDS", default.as_secs(), help);
+    [
+        limit(
+            "max-connections",
+            "NUMBER",
+            limits.max_connections as u64,
+            "Serve so many connections at a time, and turn away more with 503",
+        ),
+        limit("max-body", "BYTES", limits.max_body, "Refuse larger request bodies with 413"),
+        seconds("idle-timeout", limits.idle_timeout, "Close connections that are silent so long"),
+        seconds("head-timeout", limits.head_timeout, "Give a request's head so long to arrive"),
+        seconds(
+            "body-timeout",
+            limits.body_timeout,
+            "Give a body so long to arrive or to leave, and a second more per 1000 bytes",
+        ),
+        seconds("stop-timeout", limits.stop_timeout, "When stopped, let requests finish so long"),
+    ]
+}
+
+/// The limits that the user asked for; the default ones for a server without such options.
+fn chosen_limits(matches: &ArgMatches) -> Limits {
+    let default = Limits::default();
+    let number = |name: &str| matches.try_get_one::<u64>(name).ok().flatten().copied();
+    let seconds = |name: &str, default| number(name).map_or(default, Duration::from_secs);
+    let connections = number("max-connections").and_then(|number| usize::try_from(number).ok());
+    Limits {
+        max_connections: connections.unwrap_or(default.max_connections),
+        max_body: number("max-body").unwrap_or(default.max_body),
+        idle_timeout: seconds("idle-timeout", default.idle_timeout),
+        head_timeout: seconds("head-timeout", default.head_timeout),
+        body_timeout: seconds("body-timeout", default.body_timeout),
+        stop_timeout: seconds("stop-timeout", default.stop_timeout),
+    }
 }
 
 fn command() -> Command {
@@ -77,7 +167,7 @@ fn start(command: Command, serve: impl FnOnce(&Args) -> io::Result<()>) -> ExitC
     let port = matches.get_one("port").copied().unwrap_or(4221);
     let directory = matches.try_get_one::<PathBuf>("directory").ok().flatten();
     let served = resolve(directory).and_then(|directory| {
-        let args = Args { port, directory };
+        let args = Args { port, directory, limits: chosen_limits(&matches) };
         serve(&args).map_err(|error| explain(&error, port))
     });
     match served {

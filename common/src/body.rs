@@ -47,6 +47,10 @@ impl<'a> Body<'a> {
         Ok(Body { length, bytes: RefCell::new(bytes), client, waits, failed })
     }
 
+    pub(crate) fn length(&self) -> Option<u64> {
+        self.length
+    }
+
     /// Refuses a request whose handler wants a body, but which has none or one that is too large.
     ///
     /// # Errors

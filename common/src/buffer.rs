@@ -37,12 +37,12 @@ impl Buffer {
     }
 
     /// Takes away the first `length` bytes: they have been dealt with.
-    pub(crate) fn consume(&mut self, length: usize) {
+    pub fn consume(&mut self, length: usize) {
         self.start = self.end.min(self.start + length);
     }
 
     /// Gives memory back if there are no bytes and it has grown for earlier ones.
-    pub(crate) fn give_back(&mut self) {
+    pub fn give_back(&mut self) {
         if self.is_empty() && self.storage.len() > FIRST_SIZE {
             *self = Buffer::new();
         }

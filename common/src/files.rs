@@ -1,10 +1,12 @@
 //! A directory that cannot be left (stage 7's lasting form; storing is stage 8's).
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::process;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// How the names of unfinished uploads begin. No request can name such a file.
 const UNFINISHED: &str = ".upload-";
@@ -14,13 +16,15 @@ const UNFINISHED: &str = ".upload-";
 pub struct Directory {
     /// Absolute, without symbolic links.
     root: Option<PathBuf>,
+    /// Where uploads are being written at this moment.
+    unfinished: Arc<Mutex<BTreeSet<PathBuf>>>,
 }
 
 impl Directory {
     /// The files below `root`, which must be absolute and without symbolic links; without a
     /// root, no files at all.
     pub fn new(root: Option<PathBuf>) -> Directory {
-        Directory { root }
+        Directory { root, unfinished: Arc::default() }
     }
 
     /// Opens a file for reading. Symbolic links are followed as long as they stay inside.
@@ -48,9 +52,17 @@ impl Directory {
     /// a directory that is not there; otherwise what reading `content` or writing the file gives.
     pub fn store(&self, name: &str, mut content: impl Read) -> io::Result<()> {
         let place = self.place(name)?;
-        let mut upload = Upload::new(&place)?;
+        let mut upload = Upload::new(&place, &self.unfinished)?;
         io::copy(&mut content, &mut upload.file)?;
         upload.finish(&place)
+    }
+
+    /// Removes what there is of unfinished uploads, which will fail. For a program that is about to
+    /// end, and cannot wait for them.
+    pub fn abandon_uploads(&self) {
+        for path in lock(&self.unfinished).iter() {
+            let _ = fs::remove_file(path);
+        }
     }
 
     /// Where the file called `name` is, or would be: in an existing directory inside the root,
@@ -94,6 +106,10 @@ fn is_plain(name: &str) -> bool {
         })
 }
 
+fn lock(paths: &Mutex<BTreeSet<PathBuf>>) -> MutexGuard<'_, BTreeSet<PathBuf>> {
+    paths.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 fn not_found() -> io::Error {
     io::Error::new(io::ErrorKind::NotFound, "no such file")
 }
@@ -101,14 +117,15 @@ fn not_found() -> io::Error {
 /// A file that is being written beside its place, under a name of its own. When dropped it is
 /// removed, unless it is finished.
 #[derive(Debug)]
-struct Upload {
+struct Upload<'d> {
     file: File,
     path: PathBuf,
+    unfinished: &'d Mutex<BTreeSet<PathBuf>>,
     is_finished: bool,
 }
 
-impl Upload {
-    fn new(place: &Path) -> io::Result<Upload> {
+impl<'d> Upload<'d> {
+    fn new(place: &Path, unfinished: &'d Mutex<BTreeSet<PathBuf>>) -> io::Result<Upload<'d>> {
         static COUNT: AtomicU64 = AtomicU64::new(0);
         loop {
             let count = COUNT.fetch_add(1, Ordering::Relaxed);
@@ -116,7 +133,11 @@ impl Upload {
             match File::create_new(&path) {
                 // Left behind by a server that was killed and had the same process id.
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-                created => return Ok(Upload { file: created?, path, is_finished: false }),
+                created => {
+                    let file = created?;
+                    lock(unfinished).insert(path.clone());
+                    return Ok(Upload { file, path, unfinished, is_finished: false });
+                }
             }
         }
     }
@@ -128,8 +149,9 @@ impl Upload {
     }
 }
 
-impl Drop for Upload {
+impl Drop for Upload<'_> {
     fn drop(&mut self) {
+        lock(self.unfinished).remove(&self.path);
         if !self.is_finished {
             let _ = fs::remove_file(&self.path);
         }

@@ -21,7 +21,11 @@
 //! | `files` | 7 | a directory that cannot be left |
 //! | `body` | 8 | a body that ends where it should |
 //! | `coding` | 9 | what the client can decode, and gzip |
-//! | `connection` | 10 | many requests on one connection |
+//! | `connection` | 10 | what becomes of a connection after a response |
+//! | `permits` | 11 | a limit for what happens at the same time |
+//! | `date` | 11 | the time as HTTP writes it |
+//! | `rules` | 11 | what no handler needs to see |
+//! | `service` | 11 | a server with limits |
 
 #![warn(missing_docs)]
 
@@ -30,30 +34,36 @@ mod body;
 mod buffer;
 mod coding;
 mod connection;
+mod date;
 mod exchange;
 mod files;
 mod head;
 mod headers;
 mod listener;
 mod log;
+mod permits;
 mod refused;
 mod request;
 mod response;
+mod rules;
 mod server;
+mod service;
 mod target;
 
-pub use args::{Args, run, run_with_directory};
+pub use args::{Args, Limits, run, run_with_directory, run_with_limits};
 pub use body::{Body, MAX_BODY};
 pub use buffer::{Buffer, MAX_HEAD, read_head};
 pub use coding::{accepts_gzip, gzip};
-pub use connection::{MAX_SKIPPED, answer_all};
+pub use connection::{MAX_SKIPPED, conclude};
 pub use exchange::{answer, respond};
 pub use files::Directory;
 pub use head::{Head, MAX_FIELDS, MAX_TARGET, Version};
 pub use headers::Headers;
-pub use listener::{Client, LINGER, LINGER_AT_MOST, Listener, TIMEOUT};
+pub use listener::{Allowance, Client, LINGER, LINGER_AT_MOST, Listener, TIMEOUT};
 pub use log::log;
 pub use refused::Refused;
-pub use request::{Request, next_request, with_request};
+pub use request::{Request, next_request, refuse, with_request};
 pub use response::Response;
 pub use server::serve;
+pub use service::Service;
+pub use target::is_authority;

@@ -1,5 +1,6 @@
 //! A socket that listens, and the clients it accepts (stage 1's lasting form).
 
+use std::cell::Cell;
 use std::fmt::Display;
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -29,15 +30,22 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// Binds `port` of 127.0.0.1, or a free port if it is 0, and says which on stdout.
+    /// Binds `port` of 127.0.0.1, or a free port if it is 0.
     ///
     /// # Errors
     ///
     /// When the port is taken or not allowed.
     pub fn bind(port: u16) -> io::Result<Listener> {
-        let socket = TcpListener::bind((Ipv4Addr::LOCALHOST, port))?;
-        writeln!(io::stdout(), "listening on http://{}", socket.local_addr()?)?;
-        Ok(Listener { socket })
+        Ok(Listener { socket: TcpListener::bind((Ipv4Addr::LOCALHOST, port))? })
+    }
+
+    /// The address that it listens on.
+    ///
+    /// # Errors
+    ///
+    /// When the system does not tell.
+    pub fn address(&self) -> io::Result<SocketAddr> {
+        self.socket.local_addr()
     }
 }
 
@@ -66,7 +74,8 @@ impl Iterator for Listener {
 
 /// A client's connection: to be read and written through `&Client`, as a `&TcpStream` is.
 ///
-/// A read or a write that waits longer than [`TIMEOUT`] is an error of the kind `TimedOut`.
+/// A read or a write that waits longer than [`TIMEOUT`] is an error of the kind `TimedOut`. A client
+/// that has been given an [`Allowance`] must do with that, whatever it does and in how many pieces.
 ///
 /// Dropping a client closes its connection gently if it has been answered. If bytes that nobody
 /// has read were still in the socket, closing it would make the kernel send a reset, which
@@ -77,6 +86,10 @@ impl Iterator for Listener {
 pub struct Client {
     stream: TcpStream,
     peer: SocketAddr,
+    allowance: Cell<Option<Allowance>>,
+    /// How long the socket waits for a read and for a write: asking for another time is a call to
+    /// the system, which most requests can do without.
+    waits: [Cell<Duration>; 2],
     /// Whether anything has been written that a reset could destroy.
     answered: AtomicBool,
 }
@@ -86,7 +99,65 @@ impl Client {
         stream.set_read_timeout(Some(TIMEOUT))?;
         stream.set_write_timeout(Some(TIMEOUT))?;
         stream.set_nodelay(true)?;
-        Ok(Client { stream, peer, answered: AtomicBool::new(false) })
+        Ok(Client {
+            stream,
+            peer,
+            allowance: Cell::new(None),
+            waits: [Cell::new(TIMEOUT), Cell::new(TIMEOUT)],
+            answered: AtomicBool::new(false),
+        })
+    }
+
+    /// Gives the client time for all that it reads and writes from now on, taken together.
+    pub fn allow(&self, allowance: Allowance) {
+        self.allowance.set(Some(allowance));
+    }
+
+    /// Reads something that nobody wants. Returns whether there may be more.
+    fn forget(&self, buffer: &mut [u8]) -> bool {
+        match (&self.stream).read(buffer) {
+            Err(error) => error.kind() == io::ErrorKind::Interrupted,
+            Ok(count) => count > 0,
+        }
+    }
+
+    /// Reads or writes until something has happened, or the client's time is up.
+    fn within_time(
+        &self,
+        direction: Direction,
+        mut transfer: impl FnMut() -> io::Result<usize>,
+    ) -> io::Result<usize> {
+        loop {
+            let left = self.allowance.get().map(Allowance::left).transpose()?;
+            self.wait_no_longer_than(left.unwrap_or(TIMEOUT), direction)?;
+            match transfer() {
+                // A process that was stopped and goes on (Ctrl-Z, then `fg`) has missed nothing.
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if is_timeout(&error) && left.is_some() => {}
+                Err(error) if is_timeout(&error) => return Err(out_of_patience(direction)),
+                Ok(count) => {
+                    self.allowance.set(self.allowance.get().map(|it| it.after(count)));
+                    return Ok(count);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Sees to it that the socket waits for so long or for somewhat less, so that the next time,
+    /// which is rarely the same to the microsecond, finds it set already.
+    fn wait_no_longer_than(&self, time: Duration, direction: Direction) -> io::Result<()> {
+        let waits = &self.waits[direction as usize];
+        if (time / 2..=time).contains(&waits.get()) {
+            return Ok(());
+        }
+        let time = (time * 3 / 4).max(Duration::from_millis(1));
+        match direction {
+            Direction::Said => self.stream.set_read_timeout(Some(time))?,
+            Direction::Took => self.stream.set_write_timeout(Some(time))?,
+        }
+        waits.set(time);
+        Ok(())
     }
 
     /// The client's address and port.
@@ -102,20 +173,14 @@ impl Client {
 
 impl Read for &Client {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        loop {
-            match (&self.stream).read(buffer) {
-                // A process that was stopped and goes on (Ctrl-Z, then `fg`) has missed nothing.
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                result => return result.map_err(|error| name_timeout(error, "said")),
-            }
-        }
+        self.within_time(Direction::Said, || (&self.stream).read(buffer))
     }
 }
 
 impl Write for &Client {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.answered.store(true, Ordering::Relaxed);
-        (&self.stream).write(bytes).map_err(|error| name_timeout(error, "took"))
+        self.within_time(Direction::Took, || (&self.stream).write(bytes))
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -133,18 +198,68 @@ impl Drop for Client {
         }
         let deadline = Instant::now() + LINGER_AT_MOST;
         let mut forgotten = [0; 8 * 1024];
-        let mut client = &*self;
-        while Instant::now() < deadline && matches!(client.read(&mut forgotten), Ok(1..)) {}
+        while Instant::now() < deadline && self.forget(&mut forgotten) {}
     }
 }
 
-/// A socket's timeout has another kind on each system, and a text that does not say what happened.
-fn name_timeout(error: io::Error, verb: &str) -> io::Error {
-    match error.kind() {
-        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => io::Error::new(
-            io::ErrorKind::TimedOut,
-            format!("the client {verb} nothing for {} s", TIMEOUT.as_secs()),
-        ),
-        _ => error,
+/// What a client does, or fails to do.
+#[derive(Debug, Clone, Copy)]
+enum Direction {
+    Said,
+    Took,
+}
+
+/// The time that a client has for a part of its conversation, in however many pieces.
+#[derive(Debug, Clone, Copy)]
+pub struct Allowance {
+    time: Duration,
+    per_byte: Duration,
+    deadline: Instant,
+}
+
+impl Allowance {
+    /// So much time, beginning now.
+    pub fn new(time: Duration) -> Allowance {
+        Allowance { time, per_byte: Duration::ZERO, deadline: Instant::now() + time }
     }
+
+    /// The same, and somewhat more for each byte that passes, so that whoever is quick enough may go
+    /// on for ever. It never adds up to more than the time at the beginning: to have been quick does
+    /// not entitle to a long silence.
+    #[must_use]
+    pub fn and_per_byte(self, per_byte: Duration) -> Allowance {
+        Allowance { per_byte, ..self }
+    }
+
+    /// What is left of it.
+    ///
+    /// # Errors
+    ///
+    /// `TimedOut` when nothing is.
+    fn left(self) -> io::Result<Duration> {
+        match self.deadline.saturating_duration_since(Instant::now()) {
+            Duration::ZERO => {
+                Err(io::Error::new(io::ErrorKind::TimedOut, "the client is too slow"))
+            }
+            left => Ok(left),
+        }
+    }
+
+    /// What it is after so many bytes have passed.
+    fn after(self, count: usize) -> Allowance {
+        let more = self.per_byte * u32::try_from(count).unwrap_or(u32::MAX);
+        let deadline = (self.deadline + more).min(Instant::now() + self.time);
+        Allowance { deadline, ..self }
+    }
+}
+
+/// A socket's timeout has another kind on each system.
+fn is_timeout(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut)
+}
+
+fn out_of_patience(direction: Direction) -> io::Error {
+    let verb = format!("{direction:?}").to_lowercase();
+    let sentence = format!("the client {verb} nothing for {} s", TIMEOUT.as_secs());
+    io::Error::new(io::ErrorKind::TimedOut, sentence)
 }

@@ -25,8 +25,13 @@ pub struct Request<'a> {
 }
 
 impl<'a> Request<'a> {
-    /// Parses the request at the beginning of `bytes`; `None` if its head is not whole yet.
-    fn parse(bytes: &'a [u8], client: &'a Client) -> Result<Option<Request<'a>>, Refused> {
+    /// Parses the request at the beginning of `bytes`; `None` if its head is not whole yet. The
+    /// body is read from the rest of `bytes`, and then from `client`.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Head::parse`], and 400 or 501 when it is not certain where the body ends.
+    pub fn parse(bytes: &'a [u8], client: &'a Client) -> Result<Option<Request<'a>>, Refused> {
         let Some((head, length)) = Head::parse(bytes)? else { return Ok(None) };
         let path = target::path(head.method, head.target)?;
         let rest = &bytes[length..];
@@ -34,8 +39,8 @@ impl<'a> Request<'a> {
         Ok(Some(Request { head, length, path, rest, body, client }))
     }
 
-    /// How many bytes of the buffer belong to this request, as far as it has been read.
-    fn taken(&self) -> usize {
+    /// How many of the bytes that it was parsed from belong to it, as far as it has been read.
+    pub fn taken(&self) -> usize {
         let of_body = usize::try_from(self.body.read_so_far()).unwrap_or(usize::MAX);
         self.length + of_body.min(self.rest.len())
     }
@@ -73,6 +78,11 @@ impl<'a> Request<'a> {
     /// The value of the first field called `name`, in any case, without the white space around it.
     pub fn header(&self, name: &str) -> Option<&'a [u8]> {
         self.head.headers.get(name)
+    }
+
+    /// How long the body is, if the request says so.
+    pub fn content_length(&self) -> Option<u64> {
+        self.body.length()
     }
 
     /// The client that sent the request.
@@ -132,7 +142,10 @@ pub fn next_request<T>(
                 break outcome.map(Some);
             }
             Ok(None) => {} // it is not whole yet
-            Err(refused) => break refuse(refused, buffer.bytes(), client).map(|()| None),
+            Err(refused) => {
+                let response = Response::refused(refused);
+                break refuse(client, buffer.bytes(), response).map(|()| None);
+            }
         }
         if let Err(error) = buffer.fill(client) {
             break Err(error);
@@ -144,8 +157,13 @@ pub fn next_request<T>(
     })
 }
 
-fn refuse(refused: Refused, received: &[u8], client: &Client) -> io::Result<()> {
-    let response = Response::refused(refused);
+/// Answers a client whose request is refused before it is one, and writes a line about that to
+/// stderr. `received` is what the client has sent.
+///
+/// # Errors
+///
+/// When the client left or takes nothing.
+pub fn refuse(client: &Client, received: &[u8], response: Response) -> io::Result<()> {
     client.log(format_args!("\"{}\" {}", first_line(received), response.summary()));
     if received.starts_with(b"HEAD ") {
         response.write_head_to(client)

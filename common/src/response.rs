@@ -103,6 +103,18 @@ impl Response {
         self
     }
 
+    /// Gives an error that has no body one that says what it means.
+    #[must_use]
+    pub fn explained(self) -> Response {
+        match &self.body {
+            Content::Bytes(body) if body.is_empty() && self.status >= 400 => {
+                let sentence = format!("{} {}\n", self.status, reason(self.status));
+                self.body("text/plain", Content::Bytes(sentence.into_bytes()))
+            }
+            _ => self,
+        }
+    }
+
     /// Replaces the body, and says of what kind it is.
     fn body(mut self, content_type: &'static str, body: Content) -> Response {
         self.body = body;
@@ -205,13 +217,16 @@ fn reason(status: u16) -> &'static str {
         400 => "Bad Request",
         403 => "Forbidden",
         404 => "Not Found",
+        405 => "Method Not Allowed",
         408 => "Request Timeout",
         411 => "Length Required",
         413 => "Content Too Large",
         414 => "URI Too Long",
+        417 => "Expectation Failed",
         431 => "Request Header Fields Too Large",
         500 => "Internal Server Error",
         501 => "Not Implemented",
+        503 => "Service Unavailable",
         505 => "HTTP Version Not Supported",
         _ => "", // a phrase may be empty
     }

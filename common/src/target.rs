@@ -23,7 +23,7 @@ pub fn path(method: &str, target: &str) -> Result<String, Refused> {
     }
     let (scheme, rest) = without_query.split_once("://").ok_or(NO_PATH)?;
     let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
-    if !scheme.eq_ignore_ascii_case("http") || !is_authority(authority) {
+    if !scheme.eq_ignore_ascii_case("http") || !is_authority(authority.as_bytes()) {
         return Err(NO_PATH);
     }
     if path.is_empty() { Ok("/".to_owned()) } else { decode(path) }
@@ -31,9 +31,10 @@ pub fn path(method: &str, target: &str) -> Result<String, Refused> {
 
 const NO_PATH: Refused = bad_request("the request target is neither a path nor an http:// URL");
 
-/// Whether a text may be `uri-host [ ":" port ]` (RFC 9110, section 4.2.1): not empty, and without
-/// the user's name and password that older URLs had before an `@`.
-fn is_authority(text: &str) -> bool {
+/// Whether a text may be `uri-host [ ":" port ]` (RFC 9110, section 4.2.1), as in a `Host`: not
+/// empty, and without the user's name and password that older URLs had before an `@`.
+pub fn is_authority(text: &[u8]) -> bool {
+    let Ok(text) = std::str::from_utf8(text) else { return false };
     let (host, port) = match text.rsplit_once(':') {
         Some((host, port)) if !port.ends_with(']') => (host, port),
         _ => (text, ""),

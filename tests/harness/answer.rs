@@ -238,12 +238,30 @@ fn read_body(
     begin: Instant,
 ) -> Result<(Vec<u8>, usize), Failure> {
     let result = match framing(head, method).map_err(|failure| with_bytes(failure, connection))? {
-        Framing::None => Ok((Vec::new(), head.end)),
+        Framing::None => read_nothing(connection, head.end, method),
         Framing::Length(length) => read_length(connection, head, length, begin),
         Framing::Chunked => read_chunks(connection, head.end, begin),
         Framing::Close => read_to_close(connection, head.end, begin),
     };
     result.map_err(|failure| with_bytes(failure, connection))
+}
+
+/// Makes sure that nothing follows the head of an answer that has no body.
+fn read_nothing(
+    connection: &mut Connection,
+    end: usize,
+    method: &str,
+) -> Result<(Vec<u8>, usize), Failure> {
+    let is_last = !connection.expects_more_answers();
+    if is_last && (connection.unread().len() > end || connection.receive(SURPLUS).is_ok()) {
+        return Err(Failure::new("the answer has a body").why(if method == "HEAD" {
+            "The answer to HEAD ends with its blank line. Its headers are those of the answer to \
+             GET, Content-Length too; but a client does not expect a body after them."
+        } else {
+            "An answer with this status has no body (RFC 9110, section 6.4.1)."
+        }));
+    }
+    Ok((Vec::new(), end))
 }
 
 fn read_length(

@@ -151,6 +151,65 @@ impl Exchange {
         })
     }
 
+    /// Expects a status code of the class 2xx.
+    pub fn successful(self) -> Exchange {
+        self.expect(|answer| match answer.status {
+            200..=299 => Ok(()),
+            other => Err(Failure::new(format!("the status is {other}, not 200 (or another 2xx)"))),
+        })
+    }
+
+    /// Whether an answer came, and has this status code.
+    pub fn has_status(&self, status: u16) -> bool {
+        self.answer.as_ref().is_ok_and(|answer| answer.status == status)
+    }
+
+    /// Expects a body that a human being can read.
+    pub fn explained(self) -> Exchange {
+        self.expect(|answer| match &answer.body[..] {
+            [] => Err(Failure::new("the answer has no body, which would say why")),
+            _ => Ok(()),
+        })
+    }
+
+    /// Expects a header of this name, whatever its value.
+    pub fn with(self, name: &str) -> Exchange {
+        self.expect(|answer| match answer.header(name) {
+            Some(_) => Ok(()),
+            None => Err(Failure::new(format!("the answer has no {name}"))),
+        })
+    }
+
+    /// Expects that the header `Allow` lists a method.
+    pub fn allows(self, method: &str) -> Exchange {
+        self.with("Allow").expect(|answer| {
+            let allow = answer.header("Allow").unwrap_or_default();
+            if allow.split(',').any(|listed| listed.trim() == method) {
+                return Ok(());
+            }
+            Err(Failure::new(format!("Allow is \"{allow}\", and does not list {method}")))
+        })
+    }
+
+    /// Expects a `Date` as RFC 9110, section 5.6.7, has it: `Sun, 06 Nov 1994 08:49:37 GMT`.
+    pub fn dated(self) -> Exchange {
+        self.with("Date").expect(|answer| {
+            let date = answer.header("Date").unwrap_or_default();
+            let shape = |character: char| match character {
+                '0'..='9' => '0',
+                'a'..='z' => 'a',
+                'A'..='Z' => 'A',
+                other => other,
+            };
+            if date.chars().map(shape).eq("Aaa, 00 Aaa 0000 00:00:00 AAA".chars())
+                && date.ends_with("GMT")
+            {
+                return Ok(());
+            }
+            Err(Failure::new(format!("Date is \"{date}\"")))
+        })
+    }
+
     /// Whether the answer announces the end of the connection.
     pub fn is_last(&self) -> bool {
         self.answer.as_ref().is_ok_and(Answer::is_last)

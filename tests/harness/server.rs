@@ -5,7 +5,7 @@ use std::fs;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, ExitStatus};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -69,6 +69,17 @@ impl Server {
         Server::start_with(stage, choice::command(stage)?, Some(new_directory()?))
     }
 
+    /// Starts the server with `--directory` and these arguments.
+    ///
+    /// # Errors
+    ///
+    /// As [`Server::start_with_directory`].
+    pub fn start_with_args(stage: &'static str, args: &[&str]) -> Result<Server, Failure> {
+        let mut command = choice::command(stage)?;
+        command.args(args);
+        Server::start_with(stage, command, Some(new_directory()?))
+    }
+
     /// Starts the binary of `stage`, whatever `SERVER` says; with `--directory` if it takes that.
     ///
     /// # Errors
@@ -77,6 +88,17 @@ impl Server {
     pub fn start_own(stage: &'static str) -> Result<Server, Failure> {
         let directory = if stage < "stage07" { None } else { Some(new_directory()?) };
         Server::start_with(stage, choice::own_command(stage)?, directory)
+    }
+
+    /// Starts the binary of `stage`, whatever `SERVER` says, with `--directory` and these arguments.
+    ///
+    /// # Errors
+    ///
+    /// As [`Server::start_with_directory`].
+    pub fn start_own_with_args(stage: &'static str, args: &[&str]) -> Result<Server, Failure> {
+        let mut command = choice::own_command(stage)?;
+        command.args(args);
+        Server::start_with(stage, command, Some(new_directory()?))
     }
 
     fn start_with(
@@ -147,6 +169,20 @@ impl Server {
             _ => format!("holds: {}", names.join(", ")),
         };
         format!("with --directory {}, which {content}", directory.display())
+    }
+
+    /// The most memory that the server has used since it was started, in KiB (see proc(5), VmHWM).
+    ///
+    /// # Errors
+    ///
+    /// When the system does not tell.
+    #[cfg(target_os = "linux")]
+    pub fn peak_memory(&self) -> Result<u64, Failure> {
+        let path = format!("/proc/{}/status", self.process_id());
+        let status = fs::read_to_string(path).unwrap_or_default();
+        let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap_or_default();
+        let number = line.split_whitespace().nth(1).and_then(|number| number.parse().ok());
+        number.ok_or_else(|| Failure::new("/proc does not tell how much memory was used"))
     }
 
     /// What the server has written to stdout and stderr.
@@ -224,6 +260,30 @@ impl Server {
         } else {
             diagnosis::unreachable(self.port(), error, &process.output())
         })
+    }
+
+    /// Asks the server to end, by the signal SIGTERM.
+    #[cfg(unix)]
+    pub fn ask_to_stop(&self) {
+        let ids = self.process().family().into_iter().map(|id| id.to_string());
+        let _ = Command::new("kill").arg("-TERM").args(ids).status();
+    }
+
+    /// Waits until the server has ended, or for so long at most. Returns how it did.
+    pub fn ended_within(&self, time: Duration) -> Option<ExitStatus> {
+        let deadline = Instant::now() + time;
+        loop {
+            let ended = self.process().ended();
+            if ended.is_some() || Instant::now() > deadline {
+                return ended;
+            }
+            thread::sleep(PAUSE);
+        }
+    }
+
+    /// Whether somebody accepts connections on the server's port.
+    pub fn accepts(&self) -> bool {
+        port::answers(self.port())
     }
 
     /// Fails if the server has ended.

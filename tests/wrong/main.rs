@@ -18,8 +18,12 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 
 /// The servers that keep connections open.
-const PERSISTENT: [&str; 8] = [
+const PERSISTENT: [&str; 12] = [
     "style-keep-alive",
+    "sends-no-allow",
+    "writes-dates-its-own-way",
+    "turns-away-without-a-time",
+    "answers-head-in-full",
     "ignores-close",
     "knows-close-alone",
     "persists-in-http-1-0",
@@ -32,6 +36,8 @@ const PERSISTENT: [&str; 8] = [
 struct Server {
     variant: String,
     directory: Option<PathBuf>,
+    connections: AtomicU64,
+    max_connections: u64,
 }
 
 struct Request {
@@ -53,8 +59,13 @@ struct Response {
 fn main() {
     let mut args = env::args().skip(1);
     let variant = args.next().expect("the name of a mistake");
-    let directory = args.skip_while(|arg| arg != "--directory").nth(1).map(PathBuf::from);
-    let server = Arc::new(Server { variant, directory });
+    let rest: Vec<String> = args.collect();
+    let option = |name: &str| rest.iter().skip_while(|arg| *arg != name).nth(1);
+    let directory = option("--directory").map(PathBuf::from);
+    let max_connections = option("--max-connections").map(|number| number.parse());
+    let max_connections = max_connections.and_then(Result::ok).unwrap_or(u64::MAX);
+    let server =
+        Arc::new(Server { variant, directory, connections: AtomicU64::new(0), max_connections });
     // Without the line number, which changes with this file, and stands in a report.
     panic::set_hook(Box::new(|panic| {
         let said = panic.payload().downcast_ref::<String>().map_or("", String::as_str);
@@ -118,9 +129,11 @@ impl Server {
     }
 
     fn handle_quietly(&self, stream: TcpStream) {
+        self.connections.fetch_add(1, Ordering::SeqCst);
         if let Err(error) = self.handle(stream) {
             eprintln!("{error}");
         }
+        self.connections.fetch_sub(1, Ordering::SeqCst);
     }
 
     fn handle(&self, mut stream: TcpStream) -> io::Result<()> {
@@ -168,7 +181,8 @@ impl Server {
         };
         let is_old = request.line.ends_with("HTTP/1.0") && !self.is("persists-in-http-1-0");
         let gives_up = self.is("closes-after-404") && response.status.starts_with("404")
-            || self.is("closes-instead-of-a-length") && response.body.is_empty();
+            || self.is("closes-instead-of-a-length") && response.body.is_empty()
+            || response.status.starts_with("503");
         self.persists() && !says_close && !is_old && !gives_up
     }
 
@@ -264,6 +278,14 @@ impl Server {
         let Some(path) = self.decode(target) else {
             return Ok(Response::new("400 Bad Request", ""));
         };
+        let is_allowed = matches!(method, "GET" | "HEAD") || path.starts_with("/files/");
+        if self.is("sends-no-allow") && !is_allowed && path == "/" {
+            return Ok(Response::new("405 Method Not Allowed", "not here"));
+        }
+        let is_full = self.connections.load(Ordering::SeqCst) > self.max_connections;
+        if self.is("turns-away-without-a-time") && is_full {
+            return Ok(Response::new("503 Service Unavailable", "come again"));
+        }
         if let Some(text) = path.strip_prefix("/echo/") {
             self.echo(request, text)
         } else if let Some(name) = path.strip_prefix("/files/") {
@@ -479,6 +501,9 @@ impl Server {
             response.headers.push(("Date", "Sun, 06 Nov 1994 08:49:37 GMT".into()));
             response.headers.push(("X-Anything", String::new()));
         }
+        if self.is("writes-dates-its-own-way") {
+            response = response.header("Date", "Sun Nov  6 08:49:37 1994");
+        }
         if self.is("style-reversed") {
             response.headers.reverse();
         }
@@ -490,7 +515,7 @@ impl Server {
                 bytes.extend_from_slice(b"\r\n");
             }
             bytes.extend_from_slice(b"0\r\n\r\n");
-        } else {
+        } else if !request.line.starts_with("HEAD ") || self.is("answers-head-in-full") {
             bytes.extend_from_slice(&response.body);
         }
         if self.is("adds-a-newline") && !simple {

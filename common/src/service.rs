@@ -1,0 +1,286 @@
+//! A server with limits (stage 11's lasting form): so many clients, so much time, and a good end.
+
+use std::io::{self, ErrorKind};
+use std::net::TcpStream;
+use std::panic::{self, AssertUnwindSafe};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use crate::permits::Permits;
+use crate::{
+    Allowance, Args, Buffer, Client, Limits, Listener, Refused, Request, Response, conclude, date,
+    log, refuse, rules,
+};
+
+/// How many clients at a time are told that there is no room for them. More are hung up on.
+const DOORMEN: usize = 64;
+
+/// How long a client may take to be told so.
+const FAREWELL: Duration = Duration::from_secs(1);
+
+/// A body may be as slow as 1,000 bytes in a second, and no slower.
+const TIME_PER_BYTE: Duration = Duration::from_millis(1);
+
+/// How much stack a thread has. It takes memory only where it has been touched.
+const STACK: usize = 256 * 1024;
+
+/// A server that is bound to its port, with a thread for each connection and a limit for their
+/// number.
+#[derive(Debug)]
+pub struct Service {
+    listener: Listener,
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    limits: Limits,
+    /// One permit for each request that is being answered.
+    busy: Permits,
+    is_stopping: AtomicBool,
+}
+
+impl Service {
+    /// Binds the port that `args` asks for.
+    ///
+    /// # Errors
+    ///
+    /// As [`Args::listen`].
+    pub fn bind(args: &Args) -> io::Result<Service> {
+        Ok(Service::new(args.listen()?, args.limits))
+    }
+
+    fn new(listener: Listener, limits: Limits) -> Service {
+        let busy = Permits::new(limits.max_connections);
+        let shared = Shared { limits, busy, is_stopping: AtomicBool::new(false) };
+        Service { listener, shared: Arc::new(shared) }
+    }
+
+    /// A function that stops the service, for a signal to call.
+    ///
+    /// # Errors
+    ///
+    /// When the system does not tell the address that it has to wake.
+    pub fn stopper(&self) -> io::Result<impl Fn() + Send + use<>> {
+        let (shared, address) = (Arc::clone(&self.shared), self.listener.address()?);
+        Ok(move || {
+            shared.is_stopping.store(true, Ordering::Relaxed);
+            // The loop waits for a client. Here is one.
+            let _ = TcpStream::connect(address);
+        })
+    }
+
+    /// Answers requests with what `route` makes of them, until the service is stopped. Then it
+    /// takes no more connections, and waits for the requests that are being answered, for
+    /// [`Limits::stop_timeout`] at most.
+    ///
+    /// A request that breaks a rule never reaches `route`. A panic in `route` costs its client a
+    /// 500, and nobody else anything.
+    pub fn run(self, route: impl Fn(&Request) -> Response + Send + Sync + 'static) {
+        let Service { listener, shared } = self;
+        let (permits, doormen) =
+            (Permits::new(shared.limits.max_connections), Permits::new(DOORMEN));
+        let route = Arc::new(route);
+        for client in listener {
+            if shared.is_stopping.load(Ordering::Relaxed) {
+                break; // and give the port back
+            }
+            if let Some(permit) = permits.take() {
+                let (shared, route) = (Arc::clone(&shared), Arc::clone(&route));
+                spawn(move || {
+                    attend(client, &shared, &*route);
+                    drop(permit);
+                });
+            } else if let Some(permit) = doormen.take() {
+                spawn(move || {
+                    turn_away(client);
+                    drop(permit);
+                });
+            }
+        }
+        if !shared.busy.all_back_within(shared.limits.stop_timeout) {
+            log("some requests are not finished, and end here");
+        }
+    }
+}
+
+fn spawn(work: impl FnOnce() + Send + 'static) {
+    if let Err(error) = thread::Builder::new().stack_size(STACK).spawn(work) {
+        log(format_args!("no thread for a client: {error}"));
+    }
+}
+
+/// Tells a client that there is no room for it.
+fn turn_away(client: Client) {
+    client.allow(Allowance::new(FAREWELL));
+    let full = Refused { status: 503, why: "there are too many clients here; try again soon" };
+    let response = finish(Response::refused(full)).header("Retry-After", "1");
+    if let Err(error) = refuse(&client, b"", response) {
+        client.log(error);
+    }
+}
+
+/// Answers a client's requests one after another. Between two of them its connection holds no more
+/// memory than a small buffer.
+fn attend(client: Client, shared: &Shared, route: &impl Fn(&Request) -> Response) {
+    let mut buffer = Buffer::new();
+    loop {
+        buffer.give_back();
+        client.allow(Allowance::new(shared.limits.idle_timeout));
+        if buffer.is_empty() && buffer.fill(&client).is_err() {
+            return; // it has left, or has nothing to ask: both are its right
+        }
+        match answer_next(&client, &mut buffer, shared, route) {
+            Ok(true) => {}
+            Ok(false) => return,
+            Err(error) => return client.log(error),
+        }
+    }
+}
+
+/// Waits for the rest of a head, and answers. Returns whether there may be another request.
+fn answer_next(
+    client: &Client,
+    buffer: &mut Buffer,
+    shared: &Shared,
+    route: &impl Fn(&Request) -> Response,
+) -> io::Result<bool> {
+    client.allow(Allowance::new(shared.limits.head_timeout));
+    let refused = loop {
+        match Request::parse(buffer.bytes(), client) {
+            Ok(Some(request)) => {
+                let _busy = shared.busy.take();
+                let goes_on = answer(&request, shared, route)?;
+                let taken = request.taken();
+                drop(request);
+                buffer.consume(taken);
+                return Ok(goes_on);
+            }
+            Ok(None) => match buffer.fill(client) {
+                Err(error) if error.kind() == ErrorKind::TimedOut => break TOO_SLOW,
+                filled => filled?,
+            },
+            Err(refused) => break refused,
+        }
+    };
+    client.allow(shared.for_a_body());
+    refuse(client, buffer.bytes(), finish(Response::refused(refused)))?;
+    Ok(false)
+}
+
+const TOO_SLOW: Refused = Refused { status: 408, why: "the request took too long to arrive" };
+
+fn answer(
+    request: &Request,
+    shared: &Shared,
+    route: &impl Fn(&Request) -> Response,
+) -> io::Result<bool> {
+    let client = request.client();
+    client.allow(shared.for_a_body());
+    let response = match rules::check(request, &shared.limits) {
+        Ok(()) => panic::catch_unwind(AssertUnwindSafe(|| route(request))).unwrap_or_else(|_| {
+            Response::refused(Refused { status: 500, why: "this server has made a mistake" })
+        }),
+        Err(refused) => Response::refused(refused),
+    };
+    client.allow(shared.for_a_body());
+    conclude(request, finish(response), shared.is_stopping.load(Ordering::Relaxed))
+}
+
+/// Adds what every response has.
+fn finish(response: Response) -> Response {
+    date::with_now(|date| response.explained().header("Date", date))
+}
+
+impl Shared {
+    /// What a client gets for the body of a request, and again for that of the response.
+    fn for_a_body(&self) -> Allowance {
+        Allowance::new(self.limits.body_timeout).and_per_byte(TIME_PER_BYTE)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pretty_assertions::assert_eq;
+    use std::io::{Read, Write};
+    use std::net::SocketAddr;
+    use std::thread::JoinHandle;
+
+    /// A service that echoes bodies, and panics when it is asked to.
+    fn start(limits: Limits) -> (SocketAddr, impl Fn() + Send + 'static, JoinHandle<()>) {
+        let service = Service::new(Listener::bind(0).expect("a free port"), limits);
+        let address = service.listener.address().expect("it is bound");
+        let stop = service.stopper().expect("it has an address");
+        let route = |request: &Request| match request.path() {
+            "/panic" => panic::resume_unwind(Box::new("on purpose")), // without a message
+            _ => {
+                let mut text = Vec::new();
+                let read = request
+                    .body()
+                    .map_err(io::Error::from)
+                    .and_then(|mut body| body.read_to_end(&mut text));
+                read.map_or_else(Response::failed, |_| Response::text(text))
+            }
+        };
+        (address, stop, thread::spawn(move || service.run(route)))
+    }
+
+    /// Sends a request that is the last on its connection, and returns the answer's status line.
+    fn ask(address: SocketAddr, line: &str, fields_and_body: &str) -> String {
+        let mut stream = TcpStream::connect(address).expect("it listens");
+        let request = format!("{line}\r\nHost: a\r\nConnection: close\r\n{fields_and_body}");
+        stream.write_all(request.as_bytes()).expect("it reads");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("it answers");
+        answer.lines().next().unwrap_or_default().to_owned()
+    }
+
+    const GOOD: (&str, &str) = ("POST / HTTP/1.1", "Content-Length: 2\r\n\r\nhi");
+
+    #[test]
+    fn a_panic_costs_its_client_a_500_and_nobody_else_anything() {
+        let (address, stop, running) = start(Limits::default());
+        assert_eq!(
+            ask(address, "GET /panic HTTP/1.1", "\r\n"),
+            "HTTP/1.1 500 Internal Server Error"
+        );
+        assert_eq!(ask(address, GOOD.0, GOOD.1), "HTTP/1.1 200 OK");
+        stop();
+        running.join().expect("it ends");
+        assert!(TcpStream::connect(address).is_err());
+    }
+
+    #[test]
+    fn a_slow_body_is_given_up() {
+        let limits = Limits { body_timeout: Duration::from_millis(300), ..Limits::default() };
+        let (address, stop, running) = start(limits);
+        let mut stream = TcpStream::connect(address).expect("it listens");
+        stream.set_read_timeout(Some(Duration::from_millis(50))).expect("not zero");
+        let head = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10000\r\n\r\n";
+        stream.write_all(head).expect("it reads");
+        let mut answer = [0; 12];
+        while stream.read(&mut answer).is_err() {
+            stream.write_all(b"a").expect("it has not answered yet"); // twenty bytes in a second
+        }
+        assert_eq!(&answer, b"HTTP/1.1 408");
+        assert_eq!(ask(address, GOOD.0, GOOD.1), "HTTP/1.1 200 OK");
+        stop();
+        running.join().expect("it ends");
+    }
+
+    #[test]
+    fn a_stop_does_not_wait_for_longer_than_it_should() {
+        let limits = Limits { stop_timeout: Duration::from_millis(50), ..Limits::default() };
+        let (address, stop, running) = start(limits);
+        let mut stream = TcpStream::connect(address).expect("it listens");
+        let request =
+            b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\nExpect: 100-continue\r\n\r\n";
+        stream.write_all(request).expect("it reads");
+        stream.read_exact(&mut [0; 25]).expect("it says 100 Continue, and waits for the body");
+        stop();
+        running.join().expect("it ends, though the request has not");
+    }
+}

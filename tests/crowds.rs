@@ -1,0 +1,80 @@
+//! Many clients at once, and what they cost: `CROWD=10000 cargo test --test crowds -- --nocapture`
+//! prints the figures of the chapter. Each client takes a file descriptor here and one in the
+//! server: `ulimit -n` must allow that.
+
+#![cfg(target_os = "linux")] // where the memory of a process can be read from a file
+
+use std::env;
+
+use harness::{Check, Connection, Failure, Server};
+
+/// The stages that have a limit for the number of their clients.
+const LIMITED: [&str; 1] = ["stage11"];
+
+/// The most memory that a client may cost, in KiB: twice the largest head, and the pages of a stack
+/// that are touched.
+const LIMIT_FOR_EACH: u64 = 64;
+
+/// How many clients there are.
+fn crowd() -> usize {
+    env::var("CROWD").ok().and_then(|number| number.parse().ok()).unwrap_or(800)
+}
+
+fn expect_little_memory(server: &Server, who: &str, before: u64) -> Check {
+    let number = crowd() as u64;
+    let used = server.peak_memory()? - before;
+    println!("{number} {who}: {used} KiB, {:.1} KiB for each", used as f64 / number as f64);
+    if used < number * LIMIT_FOR_EACH {
+        return Ok(());
+    }
+    Err(Failure::new(format!("{number} {who} cost {used} KiB of memory")))
+}
+
+fn on_each(check: impl Fn(&Server, &mut [Connection], u64) -> Check) -> Check {
+    let number = crowd();
+    for stage in LIMITED {
+        let most = number.to_string();
+        let patient = ["--max-connections", &most, "--idle-timeout", "60", "--head-timeout", "60"];
+        let server = Server::start_own_with_args(stage, &patient)?;
+        let first = server.connect()?; // wait until it listens
+        let before = server.peak_memory()?;
+        drop(first);
+        let clients = (0..number).map(|_| server.connect()).collect::<Result<Vec<_>, _>>();
+        check(&server, &mut clients?, before)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn idle_clients_cost_little_memory() -> Check {
+    on_each(|server, clients, before| {
+        for client in &mut *clients {
+            client.send(b"GET /echo/hello HTTP/1.1\r\nHost: a\r\n\r\n")?;
+            client.expect_answers(2); // there is no second one, and no time to make sure of that
+        }
+        for client in &mut *clients {
+            let answer = server.answer(client).status(200).body("hello");
+            answer.because_in_any_case("There is room for all of these clients.")?;
+        }
+        expect_little_memory(server, "idle clients", before)
+    })
+}
+
+#[test]
+fn endless_heads_cost_little_memory() -> Check {
+    on_each(|server, clients, before| {
+        let endless = [&b"GET / HTTP/1.1\r\nHost: a\r\nX: "[..], &[b'a'; 16_000]].concat();
+        for client in &mut *clients {
+            client.send(&endless)?;
+        }
+        for client in &mut *clients {
+            client.send(&[b'a'; 1000])?;
+            client.expect_answers(2);
+        }
+        for client in &mut *clients {
+            let answer = server.answer(client).status(431);
+            answer.because_in_any_case("A head has 16 KiB at most.")?;
+        }
+        expect_little_memory(server, "clients with endless heads", before)
+    })
+}
