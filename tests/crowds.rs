@@ -9,7 +9,7 @@ use std::env;
 use harness::{Check, Connection, Failure, Server};
 
 /// The stages that have a limit for the number of their clients.
-const LIMITED: [&str; 1] = ["stage11"];
+const LIMITED: [&str; 2] = ["stage11", "stage12"];
 
 /// The most memory that a client may cost, in KiB: twice the largest head, and the pages of a stack
 /// that are touched.

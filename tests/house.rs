@@ -128,9 +128,10 @@ fn names_and_numbers_match_everywhere() {
 }
 
 #[test]
-fn gzip_is_paid_for_by_the_stage_that_teaches_it() {
+fn gzip_is_paid_for_by_the_stages_that_teach_it() {
     for stage in stages() {
         let needs_it = read(format!("stages/{stage}/Cargo.toml")).contains("flate2");
-        assert_eq!(needs_it, number(&stage) == 9, "{stage}");
+        let teaches_it = matches!(number(&stage), 9 | 12); // 12 packs while it reads
+        assert_eq!(needs_it, teaches_it, "{stage}");
     }
 }

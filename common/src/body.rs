@@ -1,31 +1,49 @@
-//! A request's body: where it ends, and reading it no further (stage 8's lasting form).
+//! A request's body: where it ends, and reading it no further (stage 8's lasting form; chunks are
+//! stage 12's).
 
 use std::cell::{Cell, RefCell};
 use std::io::{self, Read, Write};
 
 use crate::Client;
+use crate::chunked::Decoder;
 use crate::head::{Head, Version};
-use crate::headers::Headers;
+use crate::input::Input;
 use crate::refused::{Refused, bad_request};
 
-/// The most bytes that a request's body may have: 8 GiB.
+/// The most bytes that a request's body may have, if nobody says otherwise: 8 GiB.
 pub const MAX_BODY: u64 = 8 * 1024 * 1024 * 1024;
 
-/// A request's body, to be read through `&Body`, like a file. It ends where `Content-Length` says.
+/// A request's body, to be read through `&Body`, like a file. It ends where `Content-Length` says,
+/// or with its last chunk.
 ///
 /// A client that sent `Expect: 100-continue` is told to go on when the body is first read.
 /// If the client leaves too early, reading fails with the kind `UnexpectedEof`: a part is never
 /// taken for the whole.
 #[derive(Debug)]
 pub struct Body<'a> {
-    /// Unknown without a `Content-Length`. Then there is no body (RFC 9112, section 6.3).
-    length: Option<u64>,
-    bytes: RefCell<Exactly<io::Chain<&'a [u8], &'a Client>>>,
+    framing: Framing,
+    input: Input<'a>,
     client: &'a Client,
+    /// The most bytes that a body in chunks may have.
+    limit: Cell<u64>,
+    /// How many bytes of the content have been read.
+    read: Cell<u64>,
+    decoder: RefCell<Decoder>,
     /// Whether the client still waits for `100 Continue`.
     waits: Cell<bool>,
     /// Whether reading has failed: nobody knows then what comes next.
     failed: Cell<bool>,
+}
+
+/// How the end of a body is found (RFC 9112, section 6.3).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Framing {
+    /// There is no body.
+    None,
+    /// It has so many bytes.
+    Length(u64),
+    /// It ends with a chunk of the size 0.
+    Chunked,
 }
 
 impl<'a> Body<'a> {
@@ -33,63 +51,134 @@ impl<'a> Body<'a> {
     ///
     /// # Errors
     ///
-    /// As [`content_length`].
+    /// As [`framing`].
     pub(crate) fn new(
         head: &Head,
         rest: &'a [u8],
         client: &'a Client,
     ) -> Result<Body<'a>, Refused> {
-        let length = content_length(head.headers)?;
-        let left = length.unwrap_or(0);
-        let waits = expects_continue(head) && rest.is_empty() && left > 0;
-        let bytes = Exactly { source: rest.chain(client), left };
-        let (waits, failed) = (Cell::new(waits), Cell::new(false));
-        Ok(Body { length, bytes: RefCell::new(bytes), client, waits, failed })
-    }
-
-    pub(crate) fn length(&self) -> Option<u64> {
-        self.length
+        let framing = framing(head)?;
+        let has_content = !matches!(framing, Framing::None | Framing::Length(0));
+        let waits = expects_continue(head) && rest.is_empty() && has_content;
+        Ok(Body {
+            framing,
+            input: Input::new(rest, client),
+            client,
+            limit: Cell::new(MAX_BODY),
+            read: Cell::new(0),
+            decoder: RefCell::default(),
+            waits: Cell::new(waits),
+            failed: Cell::new(false),
+        })
     }
 
     /// Refuses a request whose handler wants a body, but which has none or one that is too large.
     ///
     /// # Errors
     ///
-    /// 411 without a length, 413 above [`MAX_BODY`].
+    /// 411 without a length, 413 above the limit.
     pub(crate) fn check(&self) -> Result<(), Refused> {
-        match self.length {
-            None => Err(Refused { status: 411, why: "the request has no Content-Length" }),
-            Some(length) if length > MAX_BODY => {
-                Err(Refused { status: 413, why: "the body is larger than 8 GiB" })
-            }
-            Some(_) => Ok(()),
+        match self.framing {
+            Framing::None => Err(Refused { status: 411, why: "the request has no Content-Length" }),
+            Framing::Length(length) if length > self.limit.get() => Err(TOO_LARGE),
+            _ => Ok(()),
         }
     }
 
-    /// How many bytes of it have been read.
-    pub(crate) fn read_so_far(&self) -> u64 {
-        self.length.unwrap_or(0) - self.bytes.borrow().left
+    pub(crate) fn framing(&self) -> Framing {
+        self.framing
     }
 
-    /// How many bytes of it have not been read; `None` if they may never come: the client waits
-    /// for `100 Continue`, or reading has failed.
+    /// Takes no more bytes than that.
+    pub(crate) fn set_limit(&self, limit: u64) {
+        self.limit.set(limit);
+    }
+
+    /// The bytes as they come, for who decodes chunks by hand.
+    pub(crate) fn input(&self) -> &Input<'a> {
+        &self.input
+    }
+
+    pub(crate) fn into_input(self) -> Input<'a> {
+        self.input
+    }
+
+    /// How many bytes of it have not been read; `None` if that is not known, or if they may never
+    /// come: the client waits for `100 Continue`, or reading has failed.
     pub(crate) fn unread(&self) -> Option<u64> {
-        let may_come = !self.waits.get() && !self.failed.get();
-        may_come.then(|| self.bytes.borrow().left)
+        if self.waits.get() || self.failed.get() {
+            return None;
+        }
+        match self.framing {
+            Framing::None => Some(0),
+            Framing::Length(length) => Some(length - self.read.get()),
+            Framing::Chunked => self.decoder.borrow().is_done().then_some(0),
+        }
+    }
+
+    /// Says that a body in chunks was read to its end by somebody else.
+    pub(crate) fn set_read(&self) {
+        self.decoder.replace(Decoder::done());
+    }
+
+    /// Tells a client that waits for it to go on.
+    pub(crate) fn tell_to_go_on(&self) -> io::Result<()> {
+        let mut client = self.client;
+        if self.waits.take() { client.write_all(b"HTTP/1.1 100 Continue\r\n\r\n") } else { Ok(()) }
+    }
+
+    fn read_some(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = match self.framing {
+            Framing::None => 0,
+            Framing::Length(length) => self.read_of(length, buffer)?,
+            Framing::Chunked => self.read_chunked(buffer)?,
+        };
+        self.read.set(self.read.get() + count as u64);
+        Ok(count)
+    }
+
+    /// Reads some of a body that has so many bytes in all.
+    fn read_of(&self, length: u64, buffer: &mut [u8]) -> io::Result<usize> {
+        let left = length - self.read.get();
+        let most = usize::try_from(left).unwrap_or(usize::MAX).min(buffer.len());
+        if most == 0 {
+            return Ok(0);
+        }
+        let mut input = &self.input;
+        match input.read(&mut buffer[..most])? {
+            0 => Err(io::Error::new(
+                io::ErrorKind::UnexpectedEof,
+                format!("the client left {left} bytes before the end of the body"),
+            )),
+            count => Ok(count),
+        }
+    }
+
+    fn read_chunked(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        let mut decoder = self.decoder.borrow_mut();
+        while !decoder.is_done() && !buffer.is_empty() {
+            let count = self.input.with_next(|bytes| Ok(decoder.decode(bytes, buffer)?))?;
+            if self.read.get() + count as u64 > self.limit.get() {
+                return Err(TOO_LARGE.into());
+            }
+            if count > 0 {
+                return Ok(count);
+            }
+        }
+        Ok(0)
     }
 }
 
 impl Read for &Body<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if self.waits.take() {
-            let mut client = self.client;
-            client.write_all(b"HTTP/1.1 100 Continue\r\n\r\n")?;
-        }
-        let result = self.bytes.borrow_mut().read(buffer);
+        let result = self.tell_to_go_on().and_then(|()| self.read_some(buffer));
         self.failed.set(result.is_err());
         result
     }
 }
+
+const TOO_LARGE: Refused =
+    Refused { status: 413, why: "the body is larger than this server takes" };
 
 /// Whether the client waits for `100 Continue` before it sends the body. HTTP/1.0 knows nothing
 /// of it and would take it for the response (RFC 9110, section 10.1.1).
@@ -98,26 +187,42 @@ fn expects_continue(head: &Head) -> bool {
         && head.headers.list("Expect").any(|it| it.eq_ignore_ascii_case("100-continue"))
 }
 
-/// How long the body of a request with these fields is (RFC 9112, section 6.3), if they say so.
+/// How the end of the body of a request with this head is found (RFC 9112, section 6.3).
 ///
 /// # Errors
 ///
-/// 400 when a length is no number, when there is more than one, and when there is one beside
-/// `Transfer-Encoding`: two programs could disagree about where such a body ends. 501 for
-/// `Transfer-Encoding` alone.
-pub(crate) fn content_length(headers: Headers) -> Result<Option<u64>, Refused> {
-    let mut lengths = headers.all("Content-Length");
-    let encoded = headers.get("Transfer-Encoding").is_some();
+/// 400 when a length is no number, when there is more than one, when there is one beside
+/// `Transfer-Encoding`, and when that is not understood by HTTP/1.0 or does not end with `chunked`:
+/// two programs could disagree about where such a body ends. 501 for other transfer codings.
+fn framing(head: &Head) -> Result<Framing, Refused> {
+    let mut lengths = head.headers.all("Content-Length");
+    let is_encoded = head.headers.get("Transfer-Encoding").is_some();
     match (lengths.next(), lengths.next()) {
-        (Some(_), _) if encoded => {
+        (Some(_), _) if is_encoded => {
             Err(bad_request("a request has either a Content-Length or a Transfer-Encoding"))
         }
-        (None, _) if encoded => {
-            Err(Refused { status: 501, why: "this server does not decode transfer codings" })
-        }
+        (None, _) if is_encoded => transfer_coding(head),
         (Some(_), Some(_)) => Err(bad_request("there is more than one Content-Length")),
-        (Some(digits), None) => number(digits).map(Some),
-        (None, _) => Ok(None),
+        (Some(digits), None) => number(digits).map(Framing::Length),
+        (None, _) => Ok(Framing::None),
+    }
+}
+
+fn transfer_coding(head: &Head) -> Result<Framing, Refused> {
+    if head.version == Version::Http10 {
+        return Err(bad_request("HTTP/1.0 has no Transfer-Encoding"));
+    }
+    let is_chunked = |coding: &str| coding.eq_ignore_ascii_case("chunked");
+    let mut codings = head.headers.list("Transfer-Encoding");
+    match (codings.next(), codings.next()) {
+        (Some(coding), None) if is_chunked(coding) => Ok(Framing::Chunked),
+        (Some(coding), Some(_)) if is_chunked(coding) => {
+            Err(bad_request("chunked is not the last transfer coding, or is there twice"))
+        }
+        (None, _) => Err(bad_request("the Transfer-Encoding is empty")),
+        _ => {
+            Err(Refused { status: 501, why: "this server decodes no transfer coding but chunked" })
+        }
     }
 }
 
@@ -132,81 +237,58 @@ fn number(digits: &[u8]) -> Result<u64, Refused> {
     }))
 }
 
-/// Reads `left` bytes of `source` and then ends, whether or not `source` has more.
-#[derive(Debug)]
-struct Exactly<R> {
-    source: R,
-    left: u64,
-}
-
-impl<R: Read> Read for Exactly<R> {
-    /// # Errors
-    ///
-    /// `UnexpectedEof` when `source` ends before it has given all that it should.
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let most = usize::try_from(self.left).unwrap_or(usize::MAX).min(buffer.len());
-        if most == 0 {
-            return Ok(0);
-        }
-        match self.source.read(&mut buffer[..most])? {
-            0 => Err(io::Error::new(
-                io::ErrorKind::UnexpectedEof,
-                format!("the client left {} bytes before the end of the body", self.left),
-            )),
-            count => {
-                self.left -= count as u64;
-                Ok(count)
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use pretty_assertions::assert_eq;
-    use proptest::prelude::*;
 
-    fn length_of(lines: &str) -> Result<Option<u64>, u16> {
-        content_length(Headers::new(lines.as_bytes())).map_err(|refused| refused.status)
+    fn framing_of(lines: &str) -> Result<Framing, u16> {
+        framing_in("HTTP/1.1", lines)
+    }
+
+    fn framing_in(version: &str, lines: &str) -> Result<Framing, u16> {
+        let bytes = format!("POST / {version}\r\n{lines}\r\n");
+        let (head, _) = Head::parse(bytes.as_bytes()).expect("valid").expect("whole");
+        framing(&head).map_err(|refused| refused.status)
     }
 
     #[test]
     fn a_length_is_digits_and_nothing_else() {
-        assert_eq!(length_of("Content-Length: 0\r\n"), Ok(Some(0)));
-        assert_eq!(length_of("content-length:  007 \r\n"), Ok(Some(7)));
+        assert_eq!(framing_of("Content-Length: 0\r\n"), Ok(Framing::Length(0)));
+        assert_eq!(framing_of("content-length:  007 \r\n"), Ok(Framing::Length(7)));
         for value in ["", "+1", "-1", "1 2", "1,1", "0x10", "1.0", "\u{661}"] {
-            assert_eq!(length_of(&format!("Content-Length: {value}\r\n")), Err(400), "{value}");
+            assert_eq!(framing_of(&format!("Content-Length: {value}\r\n")), Err(400), "{value}");
         }
     }
 
     #[test]
     fn two_ways_to_find_the_end_are_one_too_many() {
-        assert_eq!(length_of("Content-Length: 1\r\nContent-Length: 1\r\n"), Err(400));
-        assert_eq!(length_of("Content-Length: 1\r\nTransfer-Encoding: chunked\r\n"), Err(400));
-        assert_eq!(length_of("Transfer-Encoding: chunked\r\n"), Err(501));
-        assert_eq!(length_of("Host: a\r\n"), Ok(None));
+        assert_eq!(framing_of("Content-Length: 1\r\nContent-Length: 1\r\n"), Err(400));
+        assert_eq!(framing_of("Content-Length: 1\r\nTransfer-Encoding: chunked\r\n"), Err(400));
+        assert_eq!(framing_of("Host: a\r\n"), Ok(Framing::None));
+    }
+
+    #[test]
+    fn chunked_is_the_only_transfer_coding() {
+        assert_eq!(framing_of("Transfer-Encoding: Chunked\r\n"), Ok(Framing::Chunked));
+        for (codings, status) in
+            [("gzip", 501), ("gzip, chunked", 501), ("identity", 501), ("xchunked", 501)]
+        {
+            assert_eq!(framing_of(&format!("Transfer-Encoding: {codings}\r\n")), Err(status));
+        }
+        for codings in ["chunked, gzip", "chunked, chunked", "", ",", "chunked;a=b, chunked"] {
+            let status = framing_of(&format!("Transfer-Encoding: {codings}\r\n"));
+            assert!(matches!(status, Err(400 | 501)), "{codings:?}: {status:?}");
+        }
+        let twice = "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n";
+        assert_eq!(framing_of(twice), Err(400));
+        assert_eq!(framing_in("HTTP/1.0", "Transfer-Encoding: chunked\r\n"), Err(400));
     }
 
     #[test]
     fn a_number_that_does_not_fit_is_large() {
         let many = "9".repeat(40);
-        assert_eq!(length_of(&format!("Content-Length: {many}\r\n")), Ok(Some(u64::MAX)));
-    }
-
-    proptest! {
-        #[test]
-        fn reads_as_many_bytes_as_it_should(
-            body in proptest::collection::vec(any::<u8>(), 0..100),
-            cut in any::<prop::sample::Index>(),
-            length in 0..120u64,
-        ) {
-            let (rest, later) = body.split_at(cut.index(body.len() + 1));
-            let mut read = Vec::new();
-            let result = Exactly { source: rest.chain(later), left: length }.read_to_end(&mut read);
-            let available = body.len().min(usize::try_from(length).expect("small"));
-            prop_assert_eq!(&read, &body[..available]);
-            prop_assert_eq!(result.is_ok(), available as u64 == length);
-        }
+        let framing = framing_of(&format!("Content-Length: {many}\r\n"));
+        assert_eq!(framing, Ok(Framing::Length(u64::MAX)));
     }
 }

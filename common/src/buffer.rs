@@ -20,6 +20,14 @@ pub struct Buffer {
     end: usize,
 }
 
+/// What is left over when a request has been answered: how many bytes of its buffer belonged to
+/// it, and what has been read ahead after the last of them.
+#[derive(Debug)]
+pub struct Unused {
+    pub(crate) taken: usize,
+    pub(crate) ahead: Buffer,
+}
+
 impl Buffer {
     /// An empty buffer, which takes no memory yet.
     pub fn new() -> Buffer {
@@ -37,8 +45,16 @@ impl Buffer {
     }
 
     /// Takes away the first `length` bytes: they have been dealt with.
-    pub fn consume(&mut self, length: usize) {
+    pub(crate) fn consume(&mut self, length: usize) {
         self.start = self.end.min(self.start + length);
+    }
+
+    /// Goes on with what comes after a request that was parsed from these bytes.
+    pub fn go_on(&mut self, unused: Unused) {
+        self.consume(unused.taken);
+        if !unused.ahead.is_empty() {
+            *self = unused.ahead;
+        }
     }
 
     /// Gives memory back if there are no bytes and it has grown for earlier ones.

@@ -1,6 +1,6 @@
 //! Content codings: what a client can decode, and gzip (stage 9's lasting form).
 
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
@@ -62,13 +62,17 @@ pub fn gzip(bytes: &[u8]) -> io::Result<Vec<u8>> {
     encoder.finish() // without the trailer that this writes, nothing can be decoded
 }
 
+/// Compresses what `source` gives, while it is read.
+pub fn gzip_stream(source: impl Read) -> impl Read {
+    flate2::read::GzEncoder::new(source, Compression::fast())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use flate2::read::GzDecoder;
     use pretty_assertions::assert_eq;
     use proptest::prelude::*;
-    use std::io::Read;
 
     fn accepts(value: &str) -> bool {
         accepts_gzip(Headers::new(format!("Accept-Encoding: {value}\r\n").as_bytes()))

@@ -13,15 +13,17 @@ pub const MAX_SKIPPED: u64 = 64 * 1024;
 /// may be one.
 ///
 /// The connection ends if the client wants that, or speaks HTTP/1.0 and does not ask for more, if
-/// `is_last` says so, if the request was refused for breaking a rule, and if too much of its body
-/// is unread, or may never come. The response says which.
+/// `is_last` says so, if the request was refused for breaking a rule, if nothing but its end tells
+/// where the response ends, and if too much of the request's body is unread, or may never come. The
+/// response says which.
 ///
 /// # Errors
 ///
 /// As [`respond`], and when the rest of the body does not come.
 pub fn conclude(request: &Request, response: Response, is_last: bool) -> io::Result<bool> {
     let unread = request.unread().filter(|&bytes| bytes <= MAX_SKIPPED);
-    if is_last || unread.is_none() || response.is_refusal() || !client_goes_on(request) {
+    let is_last = is_last || response.is_last(request.version());
+    if is_last || unread.is_none() || !client_goes_on(request) {
         respond(request, response.header("Connection", "close"))?;
         return Ok(false);
     }

@@ -23,8 +23,8 @@ pub fn respond(request: &Request, response: Response) -> io::Result<()> {
     let client = request.client();
     client.log(format_args!("{:?} {}", request.line(), response.summary()));
     if request.method() == "HEAD" {
-        response.write_head_to(client)
+        response.write_head_for(request.version(), client)
     } else {
-        response.write_to(client)
+        response.write_for(request.version(), client)
     }
 }

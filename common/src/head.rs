@@ -86,7 +86,7 @@ const TARGET_TOO_LONG: Refused =
 
 /// Refuses the bytes that no head may contain: control characters, and a CR or an LF that is not
 /// part of a CRLF. The last byte may be a CR whose LF has not arrived yet.
-fn check_bytes(bytes: &[u8]) -> Result<(), Refused> {
+pub(crate) fn check_bytes(bytes: &[u8]) -> Result<(), Refused> {
     let mut previous = 0;
     for &byte in bytes {
         match byte {
@@ -143,7 +143,7 @@ fn http_version(version: &str) -> Result<Version, Refused> {
 }
 
 /// `field-line = field-name ":" OWS field-value OWS` (RFC 9112, section 5)
-fn check_fields(fields: &[u8]) -> Result<(), Refused> {
+pub(crate) fn check_fields(fields: &[u8]) -> Result<(), Refused> {
     for (index, line) in fields.split_inclusive(|&byte| byte == b'\n').enumerate() {
         if index == MAX_FIELDS {
             return Err(Refused { status: 431, why: "the request has more than 100 fields" });

@@ -19,6 +19,7 @@
 //! | `headers` | 5 | fields looked up in any case, lists in one or more lines |
 //! | `server` | 6 | a thread for each client |
 //! | `files` | 7 | a directory that cannot be left |
+//! | `input` | 8 | what a client sends after a head, read ahead but never lost |
 //! | `body` | 8 | a body that ends where it should |
 //! | `coding` | 9 | what the client can decode, and gzip |
 //! | `connection` | 10 | what becomes of a connection after a response |
@@ -26,12 +27,14 @@
 //! | `date` | 11 | the time as HTTP writes it |
 //! | `rules` | 11 | what no handler needs to see |
 //! | `service` | 11 | a server with limits |
+//! | `chunked` | 12 | bodies in chunks, decoded and encoded |
 
 #![warn(missing_docs)]
 
 mod args;
 mod body;
 mod buffer;
+mod chunked;
 mod coding;
 mod connection;
 mod date;
@@ -39,6 +42,7 @@ mod exchange;
 mod files;
 mod head;
 mod headers;
+mod input;
 mod listener;
 mod log;
 mod permits;
@@ -52,13 +56,15 @@ mod target;
 
 pub use args::{Args, Limits, run, run_with_directory, run_with_limits};
 pub use body::{Body, MAX_BODY};
-pub use buffer::{Buffer, MAX_HEAD, read_head};
-pub use coding::{accepts_gzip, gzip};
+pub use buffer::{Buffer, MAX_HEAD, Unused, read_head};
+pub use chunked::Decoder;
+pub use coding::{accepts_gzip, gzip, gzip_stream};
 pub use connection::{MAX_SKIPPED, conclude};
 pub use exchange::{answer, respond};
 pub use files::Directory;
 pub use head::{Head, MAX_FIELDS, MAX_TARGET, Version};
 pub use headers::Headers;
+pub use input::Input;
 pub use listener::{Allowance, Client, LINGER, LINGER_AT_MOST, Listener, TIMEOUT};
 pub use log::log;
 pub use refused::Refused;

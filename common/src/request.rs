@@ -3,10 +3,11 @@
 use std::fmt::Display;
 use std::io;
 
-use crate::body::Body;
-use crate::buffer::Buffer;
+use crate::body::{Body, Framing};
+use crate::buffer::{Buffer, Unused};
 use crate::head::{Head, Version};
 use crate::headers::Headers;
+use crate::input::Input;
 use crate::refused::Refused;
 use crate::response::Response;
 use crate::{Client, target};
@@ -18,8 +19,6 @@ pub struct Request<'a> {
     /// How many bytes the head has.
     length: usize,
     path: String,
-    /// What was read together with the head: the beginning of the body, perhaps more.
-    rest: &'a [u8],
     body: Body<'a>,
     client: &'a Client,
 }
@@ -30,19 +29,36 @@ impl<'a> Request<'a> {
     ///
     /// # Errors
     ///
-    /// Those of [`Head::parse`], and 400 or 501 when it is not certain where the body ends.
+    /// Those of [`Head::parse`], 400 when it is not certain where the body ends, and 501 for a body
+    /// that has a transfer coding.
     pub fn parse(bytes: &'a [u8], client: &'a Client) -> Result<Option<Request<'a>>, Refused> {
-        let Some((head, length)) = Head::parse(bytes)? else { return Ok(None) };
-        let path = target::path(head.method, head.target)?;
-        let rest = &bytes[length..];
-        let body = Body::new(&head, rest, client)?;
-        Ok(Some(Request { head, length, path, rest, body, client }))
+        match Request::parse_with_chunks(bytes, client) {
+            Ok(Some(request)) if request.body.framing() == Framing::Chunked => {
+                Err(Refused { status: 501, why: "this server does not decode transfer codings" })
+            }
+            parsed => parsed,
+        }
     }
 
-    /// How many of the bytes that it was parsed from belong to it, as far as it has been read.
-    pub fn taken(&self) -> usize {
-        let of_body = usize::try_from(self.body.read_so_far()).unwrap_or(usize::MAX);
-        self.length + of_body.min(self.rest.len())
+    /// As [`Request::parse`], but the body may also come in chunks (stage 12).
+    ///
+    /// # Errors
+    ///
+    /// As [`Request::parse`]; 501 for a transfer coding other than `chunked`.
+    pub fn parse_with_chunks(
+        bytes: &'a [u8],
+        client: &'a Client,
+    ) -> Result<Option<Request<'a>>, Refused> {
+        let Some((head, length)) = Head::parse(bytes)? else { return Ok(None) };
+        let path = target::path(head.method, head.target)?;
+        let body = Body::new(&head, &bytes[length..], client)?;
+        Ok(Some(Request { head, length, path, body, client }))
+    }
+
+    /// What is left over after this request, for [`Buffer::go_on`].
+    pub fn into_unused(self) -> Unused {
+        let (taken, ahead) = self.body.into_input().into_unused();
+        Unused { taken: self.length + taken, ahead }
     }
 
     /// The method, such as `GET`.
@@ -82,7 +98,15 @@ impl<'a> Request<'a> {
 
     /// How long the body is, if the request says so.
     pub fn content_length(&self) -> Option<u64> {
-        self.body.length()
+        match self.body.framing() {
+            Framing::Length(length) => Some(length),
+            Framing::None | Framing::Chunked => None,
+        }
+    }
+
+    /// Whether the body comes in chunks.
+    pub fn is_chunked(&self) -> bool {
+        self.body.framing() == Framing::Chunked
     }
 
     /// The client that sent the request.
@@ -92,7 +116,30 @@ impl<'a> Request<'a> {
 
     /// The bytes after the head that have already been read: the body begins with them.
     pub fn rest(&self) -> &'a [u8] {
-        self.rest
+        self.body.input().rest()
+    }
+
+    /// A body in chunks as it comes, to be decoded by hand, exactly to its end. A client that waits
+    /// for `100 Continue` is told to go on. Say [`Request::body_was_read`] when that is done.
+    ///
+    /// # Errors
+    ///
+    /// When the client left or takes nothing.
+    pub fn input(&self) -> io::Result<&Input<'a>> {
+        self.body.tell_to_go_on()?;
+        Ok(self.body.input())
+    }
+
+    /// Says that [`Request::input`] was read to the end of the body, so that the next request can
+    /// follow.
+    pub fn body_was_read(&self) {
+        self.body.set_read();
+    }
+
+    /// Takes no larger body than that, in chunks or not, instead of
+    /// [`MAX_BODY`](crate::MAX_BODY).
+    pub(crate) fn limit_body(&self, limit: u64) {
+        self.body.set_limit(limit);
     }
 
     /// The body, to be read to its end and no further. See [`Body`].
@@ -136,9 +183,8 @@ pub fn next_request<T>(
         match Request::parse(buffer.bytes(), client) {
             Ok(Some(request)) => {
                 let outcome = answer(&request, client);
-                let taken = request.taken();
-                drop(request);
-                buffer.consume(taken);
+                let unused = request.into_unused();
+                buffer.go_on(unused);
                 break outcome.map(Some);
             }
             Ok(None) => {} // it is not whole yet

@@ -1,9 +1,11 @@
 //! A response, and how it is written (stage 4's lasting form).
 
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 use std::fs::File;
 use std::io::{self, Read, Write};
 
+use crate::chunked::write_chunked;
+use crate::head::Version;
 use crate::refused::Refused;
 
 /// How much of a file is in memory at a time while it is sent.
@@ -11,23 +13,38 @@ const BLOCK: usize = 64 * 1024;
 
 /// A response: a status, fields and a body.
 ///
-/// `Content-Length` is added when it is written, and `Connection: close` unless there is another
-/// `Connection`.
+/// What says where the body ends is added when it is written, and `Connection: close` unless there
+/// is another `Connection`.
 #[derive(Debug)]
 pub struct Response {
     status: u16,
     fields: Vec<(&'static str, String)>,
     body: Content,
     note: Option<String>,
-    is_refusal: bool,
+    is_last: bool,
 }
 
 /// What a response carries.
-#[derive(Debug)]
 enum Content {
     Bytes(Vec<u8>),
     /// The first so many bytes of a file.
     File(File, u64),
+    /// As many bytes as there are.
+    Stream(Box<dyn Read + Send>),
+    /// What a function writes, with what says where it ends.
+    ByHand(Box<Writer>),
+}
+
+type Writer = dyn FnOnce(&mut dyn Write) -> io::Result<()> + Send;
+
+impl fmt::Debug for Content {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match self {
+            Content::Bytes(bytes) => write!(f, "{} bytes", bytes.len()),
+            Content::File(file, length) => write!(f, "{length} bytes of {file:?}"),
+            Content::Stream(_) | Content::ByHand(_) => f.write_str("a stream"),
+        }
+    }
 }
 
 impl Response {
@@ -38,7 +55,7 @@ impl Response {
             fields: Vec::new(),
             body: Content::Bytes(Vec::new()),
             note: None,
-            is_refusal: false,
+            is_last: false,
         }
     }
 
@@ -72,10 +89,24 @@ impl Response {
         Ok(Response::ok().body("application/octet-stream", Content::File(file, length)))
     }
 
-    /// The status of a refusal, with its reason as the body.
+    /// 200, with all that `source` gives, as soon as it comes: nobody knows how much that is.
+    pub fn stream(content_type: &'static str, source: impl Read + Send + 'static) -> Response {
+        Response::ok().body(content_type, Content::Stream(Box::new(source)))
+    }
+
+    /// 200, with a body that `write` writes, together with what says where it ends: for who frames
+    /// bodies by hand. The field that says how they are framed is for the caller to add.
+    pub fn by_hand(
+        content_type: &'static str,
+        write: impl FnOnce(&mut dyn Write) -> io::Result<()> + Send + 'static,
+    ) -> Response {
+        Response::ok().body(content_type, Content::ByHand(Box::new(write)))
+    }
+
+    /// The status of a refusal, with its reason as the body. It is the last on its connection.
     pub fn refused(refused: Refused) -> Response {
         let sentence = format!("{refused}\n").into_bytes();
-        let response = Response { is_refusal: true, ..Response::new(refused.status) }.note(refused);
+        let response = Response::new(refused.status).note(refused).last();
         response.body("text/plain", Content::Bytes(sentence))
     }
 
@@ -126,9 +157,16 @@ impl Response {
         self
     }
 
-    /// Whether it says no to a request that breaks the rules: who knows what comes next.
-    pub(crate) fn is_refusal(&self) -> bool {
-        self.is_refusal
+    /// Makes it the last one on its connection.
+    #[must_use]
+    pub fn last(self) -> Response {
+        Response { is_last: true, ..self }
+    }
+
+    /// Whether the connection has to end after it, if it goes to a client of this version: because
+    /// somebody wants that, or because nothing else says where the body ends.
+    pub(crate) fn is_last(&self, version: Version) -> bool {
+        self.is_last || version == Version::Http10 && matches!(self.body, Content::Stream(_))
     }
 
     /// What the log says about it: the status, and the reason if it is not a success.
@@ -139,23 +177,35 @@ impl Response {
         }
     }
 
-    /// Writes the response: the head and a small body in one piece, a file block by block.
+    /// Writes the response: the head and a small body in one piece, a file block by block, a stream
+    /// chunk by chunk.
     ///
     /// # Errors
     ///
-    /// When the client left or takes nothing, when a file turns out shorter than it was, and,
-    /// before anything is written, when a field value contains a control character.
-    pub fn write_to(self, mut client: impl Write) -> io::Result<()> {
-        let mut bytes = self.head()?;
+    /// When the client left or takes nothing, when a file turns out shorter than it was, when a
+    /// stream fails, and, before anything is written, when a field value contains a control
+    /// character.
+    pub fn write_to(self, client: impl Write) -> io::Result<()> {
+        self.write_for(Version::Http11, client)
+    }
+
+    /// As [`Response::write_to`], for a client of this version.
+    ///
+    /// # Errors
+    ///
+    /// As [`Response::write_to`].
+    pub(crate) fn write_for(self, version: Version, mut client: impl Write) -> io::Result<()> {
+        let mut head = self.head(version)?;
+        if let Content::Bytes(body) = &self.body {
+            head.extend_from_slice(body);
+        }
+        client.write_all(&head)?;
         match self.body {
-            Content::Bytes(body) => {
-                bytes.extend_from_slice(&body);
-                client.write_all(&bytes)
-            }
-            Content::File(file, length) => {
-                client.write_all(&bytes)?;
-                copy(file, length, client)
-            }
+            Content::Bytes(_) => Ok(()),
+            Content::File(file, length) => copy(file, length, client),
+            Content::Stream(source) if version == Version::Http11 => write_chunked(source, client),
+            Content::Stream(mut source) => io::copy(&mut source, &mut client).map(drop),
+            Content::ByHand(write) => write(&mut client),
         }
     }
 
@@ -165,12 +215,21 @@ impl Response {
     /// # Errors
     ///
     /// As [`Response::write_to`].
-    pub fn write_head_to(self, mut client: impl Write) -> io::Result<()> {
-        client.write_all(&self.head()?)
+    pub fn write_head_to(self, client: impl Write) -> io::Result<()> {
+        self.write_head_for(Version::Http11, client)
+    }
+
+    /// As [`Response::write_head_to`], for a client of this version.
+    ///
+    /// # Errors
+    ///
+    /// As [`Response::write_to`].
+    pub(crate) fn write_head_for(self, version: Version, mut client: impl Write) -> io::Result<()> {
+        client.write_all(&self.head(version)?)
     }
 
     /// `status-line`, then the fields, then the blank line (RFC 9112, section 4).
-    fn head(&self) -> io::Result<Vec<u8>> {
+    fn head(&self, version: Version) -> io::Result<Vec<u8>> {
         let mut head = format!("HTTP/1.1 {} {}\r\n", self.status, reason(self.status));
         for (name, value) in &self.fields {
             if value.contains(|character: char| character.is_ascii_control()) {
@@ -179,11 +238,14 @@ impl Response {
             }
             let _ = write!(head, "{name}: {value}\r\n");
         }
-        let length = match &self.body {
-            Content::Bytes(body) => body.len() as u64,
-            Content::File(_, length) => *length,
+        let _ = match &self.body {
+            Content::Bytes(body) => write!(head, "Content-Length: {}\r\n", body.len()),
+            Content::File(_, length) => write!(head, "Content-Length: {length}\r\n"),
+            Content::Stream(_) if version == Version::Http11 => {
+                write!(head, "Transfer-Encoding: chunked\r\n")
+            }
+            Content::Stream(_) | Content::ByHand(_) => Ok(()),
         };
-        let _ = write!(head, "Content-Length: {length}\r\n");
         if !self.fields.iter().any(|(name, _)| *name == "Connection") {
             head.push_str("Connection: close\r\n");
         }
@@ -299,6 +361,19 @@ mod tests {
         other.set_len(4).expect("it can shrink");
         let error = response.write_to(io::sink()).expect_err("six bytes are missing");
         assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
+    }
+
+    #[test]
+    fn a_stream_comes_in_chunks_or_up_to_the_end() {
+        let stream = || Response::stream("text/plain", &b"hello"[..]).header("Connection", "x");
+        assert!(
+            written(stream())
+                .ends_with("Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n")
+        );
+        assert!(stream().is_last(Version::Http10) && !stream().is_last(Version::Http11));
+        let mut bytes = Vec::new();
+        stream().write_for(Version::Http10, &mut bytes).expect("memory takes it");
+        assert!(bytes.ends_with(b"Connection: x\r\n\r\nhello"));
     }
 
     #[test]

@@ -23,9 +23,6 @@ const FAREWELL: Duration = Duration::from_secs(1);
 /// A body may be as slow as 1,000 bytes in a second, and no slower.
 const TIME_PER_BYTE: Duration = Duration::from_millis(1);
 
-/// How much stack a thread has. It takes memory only where it has been touched.
-const STACK: usize = 256 * 1024;
-
 /// A server that is bound to its port, with a thread for each connection and a limit for their
 /// number.
 #[derive(Debug)]
@@ -107,7 +104,7 @@ impl Service {
 }
 
 fn spawn(work: impl FnOnce() + Send + 'static) {
-    if let Err(error) = thread::Builder::new().stack_size(STACK).spawn(work) {
+    if let Err(error) = thread::Builder::new().spawn(work) {
         log(format_args!("no thread for a client: {error}"));
     }
 }
@@ -149,13 +146,12 @@ fn answer_next(
 ) -> io::Result<bool> {
     client.allow(Allowance::new(shared.limits.head_timeout));
     let refused = loop {
-        match Request::parse(buffer.bytes(), client) {
+        match Request::parse_with_chunks(buffer.bytes(), client) {
             Ok(Some(request)) => {
                 let _busy = shared.busy.take();
                 let goes_on = answer(&request, shared, route)?;
-                let taken = request.taken();
-                drop(request);
-                buffer.consume(taken);
+                let unused = request.into_unused();
+                buffer.go_on(unused);
                 return Ok(goes_on);
             }
             Ok(None) => match buffer.fill(client) {
@@ -179,6 +175,7 @@ fn answer(
 ) -> io::Result<bool> {
     let client = request.client();
     client.allow(shared.for_a_body());
+    request.limit_body(shared.limits.max_body);
     let response = match rules::check(request, &shared.limits) {
         Ok(()) => panic::catch_unwind(AssertUnwindSafe(|| route(request))).unwrap_or_else(|_| {
             Response::refused(Refused { status: 500, why: "this server has made a mistake" })
@@ -251,6 +248,23 @@ mod tests {
         stop();
         running.join().expect("it ends");
         assert!(TcpStream::connect(address).is_err());
+    }
+
+    #[test]
+    fn chunks_are_put_together_and_the_next_request_is_found() {
+        let (address, stop, running) = start(Limits { max_body: 10, ..Limits::default() });
+        let chunks = "Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n";
+        let mut stream = TcpStream::connect(address).expect("it listens");
+        let first = format!("POST /a HTTP/1.1\r\nHost: a\r\n{chunks}");
+        let last = format!("POST /b HTTP/1.1\r\nHost: a\r\nConnection: close\r\n{chunks}");
+        stream.write_all((first + &last).as_bytes()).expect("it reads");
+        let mut answers = String::new();
+        stream.read_to_string(&mut answers).expect("it answers");
+        assert_eq!(answers.matches("\r\n\r\nabcde").count(), 2, "{answers}");
+        let too_large = "Transfer-Encoding: chunked\r\n\r\nb\r\n0123456789a\r\n0\r\n\r\n";
+        assert_eq!(ask(address, GOOD.0, too_large), "HTTP/1.1 413 Content Too Large");
+        stop();
+        running.join().expect("it ends");
     }
 
     #[test]

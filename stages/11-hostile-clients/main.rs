@@ -111,9 +111,8 @@ fn answer_next(client: &Client, buffer: &mut Buffer, server: &Server) -> io::Res
             Ok(Some(request)) => {
                 let _busy = server.busy.take();
                 let goes_on = answer(&request, server)?;
-                let taken = request.taken();
-                drop(request);
-                buffer.consume(taken);
+                let unused = request.into_unused();
+                buffer.go_on(unused);
                 return Ok(goes_on);
             }
             Ok(None) => match buffer.fill(client) {

@@ -124,6 +124,20 @@ impl Connection {
         }
     }
 
+    /// Waits until something more of the answer comes, or for so long at most.
+    ///
+    /// # Errors
+    ///
+    /// When nothing comes.
+    pub fn wait_for_more(&mut self, time: Duration) -> Result<(), Failure> {
+        self.receive(time).map_err(|_| self.failure("nothing more came"))
+    }
+
+    /// Whether these bytes stand in what has come of the answer.
+    pub fn has_received(&self, bytes: &[u8]) -> bool {
+        self.unread().windows(bytes.len()).any(|window| window == bytes)
+    }
+
     /// Stops in the middle, and waits until the server has noticed: until it hangs up too.
     ///
     /// # Errors

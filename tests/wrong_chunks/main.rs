@@ -1,0 +1,153 @@
+//! Stage 12 with one mistake, chosen by its name on the command line; tests/wrong_servers.rs says
+//! which check must catch it. Look for `is("…")`: that is where the mistake is.
+
+use std::env;
+use std::io::{self, ErrorKind, Read};
+use std::process::ExitCode;
+use std::sync::OnceLock;
+use std::thread;
+use std::time::Duration;
+
+use common::{Directory, Refused, Request, Response, Service, Version};
+
+const MALFORMED: Refused = Refused { status: 400, why: "the body is not made of chunks" };
+
+/// Whether this is the mistake that was chosen.
+fn is(name: &str) -> bool {
+    static CHOSEN: OnceLock<String> = OnceLock::new();
+    CHOSEN.get_or_init(|| env::var("MISTAKE").unwrap_or_default()) == name
+}
+
+fn main() -> ExitCode {
+    common::run_with_limits(|args| {
+        let (files, limit) = (args.files(), args.limits.max_body);
+        Service::bind(args)?
+            .run(move |request| route(request, &files, limit).unwrap_or_else(Response::failed));
+        Ok(())
+    })
+}
+
+fn route(request: &Request, files: &Directory, limit: u64) -> io::Result<Response> {
+    let parts: Vec<_> = request.path().splitn(3, '/').collect();
+    match (request.method(), &parts[..]) {
+        ("POST", ["", "files", name]) => {
+            let mut content = Vec::new();
+            let decoded = decode(request, limit, &mut content);
+            if !is("takes-a-part-for-the-whole") {
+                decoded?;
+            }
+            files.store(name, &content[..])?;
+            Ok(Response::created())
+        }
+        (_, ["", "files", name]) => {
+            let file = files.open(name)?;
+            let response = if common::accepts_gzip(request.headers()) {
+                let packed = common::gzip_stream(file);
+                Response::stream("application/octet-stream", packed)
+                    .header("Content-Encoding", "gzip")
+            } else {
+                Response::file(file)?
+            };
+            Ok(if is("no-vary") { response } else { response.header("Vary", "Accept-Encoding") })
+        }
+        (_, ["", "countdown", from]) => Ok(countdown(request, from.parse().unwrap_or(1))),
+        _ => Ok(Response::not_found()),
+    }
+}
+
+/// Appends the content of a body in chunks, or of one with a length.
+fn decode(request: &Request, limit: u64, content: &mut Vec<u8>) -> io::Result<()> {
+    if !request.is_chunked() {
+        return request.body()?.read_to_end(content).map(drop);
+    }
+    loop {
+        let line = read_line(request)?;
+        let size = size_of_chunk(&line)?;
+        if content.len() as u64 + size > limit && !is("no-limit") {
+            return Err(Refused { status: 413, why: "too large" }.into());
+        }
+        if size == 0 {
+            break;
+        }
+        read_chunk(request, usize::try_from(size).map_err(|_| MALFORMED)?, content)?;
+        if !read_line(request)?.is_empty() && !is("forgiving-line-ends") {
+            return Err(MALFORMED.into());
+        }
+    }
+    while !is("no-trailers") {
+        let line = read_line(request)?;
+        if line.is_empty() {
+            break;
+        }
+        if !line.contains(':') {
+            return Err(MALFORMED.into());
+        }
+    }
+    request.body_was_read();
+    Ok(())
+}
+
+fn size_of_chunk(line: &str) -> Result<u64, Refused> {
+    let size = if is("no-extensions") { line } else { line.split(';').next().unwrap_or_default() };
+    let is_hexadecimal = size.len() <= 16 && size.bytes().all(|it| it.is_ascii_hexdigit());
+    if is("decimal-sizes") {
+        return size.parse().map_err(|_| MALFORMED);
+    }
+    if !is_hexadecimal && !is("signed-sizes") {
+        return Err(MALFORMED);
+    }
+    u64::from_str_radix(size, 16).map_err(|_| MALFORMED)
+}
+
+/// Reads the content of a chunk to the end of `content`.
+fn read_chunk(request: &Request, size: usize, content: &mut Vec<u8>) -> io::Result<()> {
+    let mut chunk = vec![0; size];
+    let mut input = request.input()?;
+    if is("one-read-for-a-chunk") {
+        let count = input.read(&mut chunk)?;
+        chunk.truncate(count);
+    } else {
+        input.read_exact(&mut chunk)?;
+    }
+    content.extend_from_slice(&chunk);
+    Ok(())
+}
+
+fn read_line(request: &Request) -> io::Result<String> {
+    let mut line = Vec::new();
+    let mut input = request.input()?;
+    while !line.ends_with(b"\n") {
+        let mut byte = [0];
+        if input.read(&mut byte)? == 0 {
+            return Err(ErrorKind::UnexpectedEof.into());
+        }
+        line.push(byte[0]);
+        if line.len() > 256 {
+            return Err(Refused { status: 431, why: "a line is too long" }.into());
+        }
+    }
+    let stripped = line.strip_suffix(b"\r\n");
+    let line = if is("newline-alone") { Some(line.trim_ascii_end()) } else { stripped };
+    Ok(String::from_utf8_lossy(line.ok_or(MALFORMED)?).into_owned())
+}
+
+fn countdown(request: &Request, from: u32) -> Response {
+    let is_old = request.version() == Version::Http10 && !is("chunks-for-everyone");
+    let response = Response::by_hand("text/plain", move |client| {
+        let mut collected = Vec::new();
+        for number in (1..=from).rev() {
+            let line = format!("{number}\n");
+            let chunk = format!("{:x}\r\n{line}\r\n", line.len());
+            let bytes = if is_old { line } else { chunk };
+            if is("collected-stream") {
+                collected.extend_from_slice(bytes.as_bytes());
+            } else {
+                client.write_all(bytes.as_bytes())?;
+            }
+            thread::sleep(Duration::from_secs(u64::from(number > 1)));
+        }
+        client.write_all(&collected)?;
+        if is_old || is("no-last-chunk") { Ok(()) } else { client.write_all(b"0\r\n\r\n") }
+    });
+    if is_old { response.last() } else { response.header("Transfer-Encoding", "chunked") }
+}
