@@ -1,6 +1,7 @@
 //! What persistent connections must not lead to: requests that are none, waits without end, noise
 //! in the log.
 
+use std::thread;
 use std::time::Duration;
 
 use harness::{Check, Failure, Server};
@@ -12,8 +13,13 @@ const PERSISTENT: [&str; 3] = ["stage10", "stage11", "stage12"];
 const TIME_LIMIT: Duration = Duration::from_secs(60);
 
 /// Runs a check on each of these stages.
-fn on_each(check: impl Fn(&Server) -> Check) -> Check {
-    PERSISTENT.iter().try_for_each(|stage| check(&Server::start_own(stage)?))
+fn on_each(check: impl Fn(&Server) -> Check + Sync) -> Check {
+    thread::scope(|scope| {
+        let check = &check;
+        let run = |stage: &'static str| scope.spawn(move || check(&Server::start_own(stage)?));
+        let runs: Vec<_> = PERSISTENT.into_iter().map(run).collect();
+        runs.into_iter().try_for_each(|run| run.join().expect("no check panics"))
+    })
 }
 
 #[test]

@@ -29,14 +29,16 @@ fn answers_many_requests_on_one_connection() -> Check {
     let server = Server::start("stage10")?;
     let mut client = server.connect()?;
     expect_echo(&server, &mut client, "one", "This is the first request on its connection.")?;
-    let why = "This is not the first request on its connection. In HTTP/1.1 a connection stays open \
-               after an answer, until one side says Connection: close (RFC 9112, section 9.3).";
+    let why = "This is not the first request on its connection, and the ones before were answered. In \
+               HTTP/1.1 a connection stays open after an answer, unless one side has said \
+               Connection: close. Your server need not say it (RFC 9112, section 9.3).";
     for text in ["two", "three", "four"] {
         expect_echo(&server, &mut client, text, why)?;
     }
     client.send(b"GET /missing HTTP/1.1\r\nHost: localhost\r\n\r\n")?;
     server.answer(&mut client).status(404).because_in_any_case(why)?;
-    let why = "A path that is not there is no reason to close the connection.";
+    let why = "The request before this one was for /missing, and got 404. That is no reason to close \
+               the connection.";
     expect_echo(&server, &mut client, "six", why)
 }
 
@@ -44,8 +46,8 @@ fn answers_many_requests_on_one_connection() -> Check {
 fn keeps_several_connections_side_by_side() -> Check {
     let server = Server::start("stage10")?;
     let mut clients = (0..8).map(|_| server.connect()).collect::<Result<Vec<_>, _>>()?;
-    let why = "Eight clients have a connection each, and ask in turn. Each connection has its own \
-               requests and answers.";
+    let why = "Eight clients have a connection each, and ask in turn, three times. Each connection \
+               has its own requests and answers, and stays open between them.";
     for round in 0..3 {
         for (number, client) in clients.iter_mut().enumerate() {
             expect_echo(&server, client, &format!("{number}-{round}"), why)?;
@@ -59,8 +61,8 @@ fn closes_when_the_client_asks_for_it() -> Check {
     let server = Server::start("stage10")?;
     for options in ["close", "Close", "keep-me-posted, close"] {
         let why = "The client has said close: this is its last request. The answer says so, too, and \
-                   then the connection is closed. Connection is a list, in any case (RFC 9112, \
-                   section 9.6).";
+                   then the connection is closed. Connection is a list, and upper and lower case are \
+                   the same (RFC 9110, section 7.6.1).";
         let mut client = server.connect()?;
         let request =
             format!("GET /echo/last HTTP/1.1\r\nHost: a\r\nConnection: {options}\r\n\r\n");
@@ -94,11 +96,16 @@ fn answers_requests_that_were_sent_at_once() -> Check {
         b"GET /missing HTTP/1.1\r\nHost: a\r\n\r\n",
         b"GET /echo/five HTTP/1.1\r\nHost: a\r\n\r\n",
     ])?;
-    let why = "Five requests came at once, and each gets its answer, in their order. One read may \
-               return more than one request: what comes after the first belongs to the next.";
-    for (status, body) in [(200, "one"), (201, ""), (200, "GET /\r\n"), (404, ""), (200, "five")] {
+    let answers = [(200, "one"), (201, ""), (200, "GET /\r\n"), (404, ""), (200, "five")];
+    for (index, (status, body)) in answers.into_iter().enumerate() {
+        let why = format!(
+            "Five requests came at once, and each gets its answer, in their order. This is about \
+             answer {} of 5. One read may return more than one request: what comes after the first \
+             belongs to the next.",
+            index + 1
+        );
         let answer = server.answer(&mut client).status(status);
-        (if status == 200 { answer.body(body) } else { answer }).because_in_any_case(why)?;
+        (if status == 200 { answer.body(body) } else { answer }).because_in_any_case(&why)?;
     }
     Ok(())
 }
@@ -122,8 +129,8 @@ fn a_body_that_nobody_reads_is_not_the_next_request() -> Check {
             continue; // the other way to be rid of a body
         }
         let why = "The request before this one had a body that looks like a request, and no part of \
-                   your server wanted it. Skip its bytes, or close the connection: or a client can \
-                   slip in requests that a proxy before your server takes for a body.";
+                   your server wanted it. Skip its bytes, or close the connection: otherwise a \
+                   client can slip in requests that a proxy before your server takes for a body.";
         expect_echo(&server, &mut client, "next", why)?;
     }
     Ok(())
@@ -133,15 +140,12 @@ fn a_body_that_nobody_reads_is_not_the_next_request() -> Check {
 fn every_answer_says_where_it_ends() -> Check {
     let server = Server::start_with_directory("stage10")?;
     let mut client = server.connect()?;
-    for (method, path) in
-        [("GET", "/"), ("GET", "/missing"), ("GET", "/files/missing"), ("GET", "/user-agent")]
-    {
-        client.send(format!("{method} {path} HTTP/1.1\r\nHost: a\r\n\r\n").as_bytes())?;
-        server.answer(&mut client).framed().because(
-            "The connection stays open, so its end cannot be the end of the answer. An empty body \
-             has a length, too: Content-Length: 0.",
-        )?;
+    let why = "The connection stays open, so its end cannot be the end of the answer. An empty body \
+               has a length, too: Content-Length: 0.";
+    for path in ["/", "/missing", "/files/missing", "/user-agent"] {
+        client.send(format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n").as_bytes())?;
+        server.answer(&mut client).framed().because_in_any_case(why)?;
     }
     client.send(b"POST /files/new HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\na")?;
-    server.answer(&mut client).status(201).framed().because("An empty body has a length, too.")
+    server.answer(&mut client).status(201).framed().because_in_any_case(why)
 }

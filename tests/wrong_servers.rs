@@ -252,11 +252,11 @@ fn without_date(report: &str) -> String {
 
 /// Replaces the temporary directory, which varies, by a word.
 fn without_directory(report: &str) -> String {
-    let Some((before, rest)) = report.split_once("with --directory ") else {
+    let Some((before, rest)) = report.split_once(" --directory ") else {
         return report.to_owned();
     };
-    let end = rest.find(", which ").unwrap_or(rest.len());
-    format!("{before}with --directory DIRECTORY{}", &rest[end..])
+    let end = rest.find(", which").unwrap_or(rest.len());
+    format!("{before} --directory DIRECTORY{}", &rest[end..])
 }
 
 /// Leaves out what the server printed, unless it has ended: it depends on the moment.

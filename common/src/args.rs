@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::{Arg, ArgMatches, Command, value_parser};
+use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 
 use crate::{Directory, Listener};
 
@@ -20,6 +20,8 @@ pub struct Args {
     pub directory: Option<PathBuf>,
     /// What clients get at most, from the options of a server that has them.
     pub limits: Limits,
+    /// Whether only failures and refusals are logged, from `--quiet`.
+    pub quiet: bool,
 }
 
 /// What a server gives to its clients at most. Each has an option of the same name.
@@ -33,8 +35,11 @@ pub struct Limits {
     pub idle_timeout: Duration,
     /// How long the head of a request may take, from its first byte to its last.
     pub head_timeout: Duration,
-    /// How long a body may take, in either direction, apart from a second for every 1,000 bytes.
+    /// How long a request's body may take, apart from a second for every 1,000 bytes.
     pub body_timeout: Duration,
+    /// How long a client may take nothing of a response. What it takes is only seen in pieces of
+    /// some hundred kilobytes.
+    pub send_timeout: Duration,
     /// How long requests may go on after the server was asked to stop.
     pub stop_timeout: Duration,
 }
@@ -47,6 +52,7 @@ impl Default for Limits {
             idle_timeout: Duration::from_secs(10),
             head_timeout: Duration::from_secs(10),
             body_timeout: Duration::from_secs(20),
+            send_timeout: Duration::from_secs(60),
             stop_timeout: Duration::from_secs(10),
         }
     }
@@ -59,7 +65,7 @@ impl Args {
     ///
     /// When the port is taken or not allowed.
     pub fn listen(&self) -> io::Result<Listener> {
-        let listener = Listener::bind(self.port)?;
+        let listener = Listener::bind(self.port)?.quiet(self.quiet);
         writeln!(io::stdout(), "listening on http://{}", listener.address()?)?;
         Ok(listener)
     }
@@ -86,7 +92,11 @@ pub fn run_with_directory(serve: impl FnOnce(&Args) -> io::Result<()>) -> ExitCo
 /// Runs a server that takes an option for each of the [`Limits`], besides `--directory` and
 /// `--port`. Errors are treated as in [`run`].
 pub fn run_with_limits(serve: impl FnOnce(&Args) -> io::Result<()>) -> ExitCode {
-    start(command().arg(directory()).args(limits()), serve)
+    let quiet = Arg::new("quiet")
+        .long("quiet")
+        .action(ArgAction::SetTrue)
+        .help("Log refusals and failures only, and no request that was answered");
+    start(command().arg(directory()).args(limits()).arg(quiet), serve)
 }
 
 fn directory() -> Arg {
@@ -97,7 +107,7 @@ fn directory() -> Arg {
         .help("Serve the files of this directory under /files/")
 }
 
-fn limits() -> [Arg; 6] {
+fn limits() -> [Arg; 7] {
     let limits = Limits::default();
     let limit = |name: &'static str, unit: &'static str, default: u64, help: &'static str| {
         Arg::new(name)
@@ -113,17 +123,34 @@ fn limits() -> [Arg; 6] {
             "max-connections",
             "NUMBER",
             limits.max_connections as u64,
-            "Serve so many connections at a time, and turn away more with 503",
+            "Serve at most this many connections at a time, and answer 503 to the others",
         ),
         limit("max-body", "BYTES", limits.max_body, "Refuse larger request bodies with 413"),
-        seconds("idle-timeout", limits.idle_timeout, "Close connections that are silent so long"),
-        seconds("head-timeout", limits.head_timeout, "Give a request's head so long to arrive"),
+        seconds(
+            "idle-timeout",
+            limits.idle_timeout,
+            "Close a connection after this time of silence",
+        ),
+        seconds(
+            "head-timeout",
+            limits.head_timeout,
+            "Allow this time for a request's head to arrive",
+        ),
         seconds(
             "body-timeout",
             limits.body_timeout,
-            "Give a body so long to arrive or to leave, and a second more per 1000 bytes",
+            "Allow this time for a request's body, and a second more per 1000 bytes",
         ),
-        seconds("stop-timeout", limits.stop_timeout, "When stopped, let requests finish so long"),
+        seconds(
+            "send-timeout",
+            limits.send_timeout,
+            "Give up a client that takes nothing of a response for this time",
+        ),
+        seconds(
+            "stop-timeout",
+            limits.stop_timeout,
+            "When stopped, allow this time for requests to finish",
+        ),
     ]
 }
 
@@ -139,6 +166,7 @@ fn chosen_limits(matches: &ArgMatches) -> Limits {
         idle_timeout: seconds("idle-timeout", default.idle_timeout),
         head_timeout: seconds("head-timeout", default.head_timeout),
         body_timeout: seconds("body-timeout", default.body_timeout),
+        send_timeout: seconds("send-timeout", default.send_timeout),
         stop_timeout: seconds("stop-timeout", default.stop_timeout),
     }
 }
@@ -167,7 +195,8 @@ fn start(command: Command, serve: impl FnOnce(&Args) -> io::Result<()>) -> ExitC
     let port = matches.get_one("port").copied().unwrap_or(4221);
     let directory = matches.try_get_one::<PathBuf>("directory").ok().flatten();
     let served = resolve(directory).and_then(|directory| {
-        let args = Args { port, directory, limits: chosen_limits(&matches) };
+        let quiet = matches.try_get_one("quiet").ok().flatten().copied().unwrap_or(false);
+        let args = Args { port, directory, limits: chosen_limits(&matches), quiet };
         serve(&args).map_err(|error| explain(&error, port))
     });
     match served {

@@ -21,7 +21,9 @@ pub fn answer(client: &Client, route: impl FnOnce(&Request) -> Response) {
 /// As [`Response::write_to`].
 pub fn respond(request: &Request, response: Response) -> io::Result<()> {
     let client = request.client();
-    client.log(format_args!("{:?} {}", request.line(), response.summary()));
+    if !client.is_quiet() || response.is_error() {
+        client.log(format_args!("{:?} {}", request.line(), response.summary()));
+    }
     if request.method() == "HEAD" {
         response.write_head_for(request.version(), client)
     } else {

@@ -8,7 +8,8 @@
 //! |---|---|---|
 //! | `args` | 0 | the command line, which is not the lesson: `--port`, `--directory` |
 //! | `log` | 0 | the log, which is not the lesson either |
-//! | `listener` | 1 | a socket that listens, clients that are timed and closed gently |
+//! | `listener` | 1 | a socket that listens |
+//! | `client` | 1 | a connection that is timed and closed gently |
 //! | `buffer` | 2 | the bytes of a request, collected until its head is whole |
 //! | `refused` | 3 | why a request is not answered as it asks |
 //! | `head` | 3 | a head parsed from bytes |
@@ -35,6 +36,7 @@ mod args;
 mod body;
 mod buffer;
 mod chunked;
+mod client;
 mod coding;
 mod connection;
 mod date;
@@ -58,6 +60,7 @@ pub use args::{Args, Limits, run, run_with_directory, run_with_limits};
 pub use body::{Body, MAX_BODY};
 pub use buffer::{Buffer, MAX_HEAD, Unused, read_head};
 pub use chunked::Decoder;
+pub use client::{Allowance, Client, LINGER, LINGER_AT_MOST, TIMEOUT};
 pub use coding::{accepts_gzip, gzip, gzip_stream};
 pub use connection::{MAX_SKIPPED, conclude};
 pub use exchange::{answer, respond};
@@ -65,7 +68,7 @@ pub use files::Directory;
 pub use head::{Head, MAX_FIELDS, MAX_TARGET, Version};
 pub use headers::Headers;
 pub use input::Input;
-pub use listener::{Allowance, Client, LINGER, LINGER_AT_MOST, Listener, TIMEOUT};
+pub use listener::Listener;
 pub use log::log;
 pub use refused::Refused;
 pub use request::{Request, next_request, refuse, with_request};

@@ -138,7 +138,7 @@ impl<'a> Request<'a> {
 
     /// Takes no larger body than that, in chunks or not, instead of
     /// [`MAX_BODY`](crate::MAX_BODY).
-    pub(crate) fn limit_body(&self, limit: u64) {
+    pub fn limit_body(&self, limit: u64) {
         self.body.set_limit(limit);
     }
 
@@ -163,7 +163,7 @@ impl<'a> Request<'a> {
 /// Reads one request from `client` and lets `answer` answer it. For a client that is given up
 /// after that: see [`next_request`] for one that may ask more.
 pub fn with_request(client: &Client, answer: impl FnOnce(&Request, &Client) -> io::Result<()>) {
-    next_request(client, &mut Buffer::new(), answer);
+    next_request(client, &mut Buffer::new(), |request| answer(request, client));
 }
 
 /// Reads the next request from `client` and lets `answer` answer it. Returns what `answer` says;
@@ -177,12 +177,12 @@ pub fn with_request(client: &Client, answer: impl FnOnce(&Request, &Client) -> i
 pub fn next_request<T>(
     client: &Client,
     buffer: &mut Buffer,
-    answer: impl FnOnce(&Request, &Client) -> io::Result<T>,
+    answer: impl FnOnce(&Request) -> io::Result<T>,
 ) -> Option<T> {
     let outcome = loop {
         match Request::parse(buffer.bytes(), client) {
             Ok(Some(request)) => {
-                let outcome = answer(&request, client);
+                let outcome = answer(&request);
                 let unused = request.into_unused();
                 buffer.go_on(unused);
                 break outcome.map(Some);

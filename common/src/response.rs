@@ -157,6 +157,11 @@ impl Response {
         self
     }
 
+    /// Whether its status is of the class 4xx or 5xx.
+    pub(crate) fn is_error(&self) -> bool {
+        self.status >= 400
+    }
+
     /// Makes it the last one on its connection.
     #[must_use]
     pub fn last(self) -> Response {

@@ -161,7 +161,7 @@ fn answer_next(
             Err(refused) => break refused,
         }
     };
-    client.allow(shared.for_a_body());
+    client.allow(Allowance::between_writes(shared.limits.send_timeout));
     refuse(client, buffer.bytes(), finish(Response::refused(refused)))?;
     Ok(false)
 }
@@ -174,7 +174,7 @@ fn answer(
     route: &impl Fn(&Request) -> Response,
 ) -> io::Result<bool> {
     let client = request.client();
-    client.allow(shared.for_a_body());
+    client.allow(Allowance::new(shared.limits.body_timeout).and_per_byte(TIME_PER_BYTE));
     request.limit_body(shared.limits.max_body);
     let response = match rules::check(request, &shared.limits) {
         Ok(()) => panic::catch_unwind(AssertUnwindSafe(|| route(request))).unwrap_or_else(|_| {
@@ -182,20 +182,13 @@ fn answer(
         }),
         Err(refused) => Response::refused(refused),
     };
-    client.allow(shared.for_a_body());
+    client.allow(Allowance::between_writes(shared.limits.send_timeout));
     conclude(request, finish(response), shared.is_stopping.load(Ordering::Relaxed))
 }
 
 /// Adds what every response has.
 fn finish(response: Response) -> Response {
     date::with_now(|date| response.explained().header("Date", date))
-}
-
-impl Shared {
-    /// What a client gets for the body of a request, and again for that of the response.
-    fn for_a_body(&self) -> Allowance {
-        Allowance::new(self.limits.body_timeout).and_per_byte(TIME_PER_BYTE)
-    }
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use std::io;
 use std::process::ExitCode;
 
-use common::{Buffer, Client, Directory, Request, Response};
+use common::{Buffer, Client, Directory, Request, Response, Version};
 
 /// How much of a body that no handler has read is skipped, for the sake of the connection.
 const MAX_SKIPPED: u64 = 64 * 1024; // bytes
@@ -20,10 +20,9 @@ fn answer_all(client: &Client, files: &Directory) {
     let mut buffer = Buffer::new(); // after a request, it may hold the beginning of the next
     loop {
         if buffer.is_empty() && buffer.fill(client).is_err() {
-            return; // the client has left, or has nothing to ask: both are its right
+            return; // the client has left, or has nothing to ask: it may do either
         }
-        let goes_on =
-            common::next_request(client, &mut buffer, |request, _| answer(request, files));
+        let goes_on = common::next_request(client, &mut buffer, |request| answer(request, files));
         if goes_on != Some(true) {
             return;
         }
@@ -37,17 +36,20 @@ fn answer(request: &Request, files: &Directory) -> io::Result<bool> {
     let goes_on = can_be_skipped && client_goes_on(request);
     let connection = if goes_on { "keep-alive" } else { "close" };
     common::respond(request, response.header("Connection", connection))?;
-    if let (true, Ok(mut body)) = (goes_on, request.body()) {
-        io::copy(&mut body, &mut io::sink())?; // or the rest of it would be the next request
+    if goes_on {
+        if let Ok(mut body) = request.body() {
+            io::copy(&mut body, &mut io::sink())?; // or its rest would be the next request
+        }
     }
     Ok(goes_on)
 }
 
-/// Whether the client may ask again: from HTTP/1.1 on unless it says no, before if it says so.
+/// Whether the client may ask again: in HTTP/1.1 unless it says `close`, in HTTP/1.0 only if it says
+/// `keep-alive`.
 fn client_goes_on(request: &Request) -> bool {
     let options: Vec<_> = request.headers().list("Connection").collect();
     let says = |wanted: &str| options.iter().any(|option| option.eq_ignore_ascii_case(wanted));
-    !says("close") && (!request.line().ends_with("HTTP/1.0") || says("keep-alive"))
+    !says("close") && (request.version() == Version::Http11 || says("keep-alive"))
 }
 
 fn route(request: &Request, files: &Directory) -> Response {

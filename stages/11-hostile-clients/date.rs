@@ -5,7 +5,6 @@ use std::time::{SystemTime, UNIX_EPOCH};
 const WEEKDAYS: [&str; 7] = ["Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"]; // from 1 January 1970
 const MONTHS: [&str; 12] =
     ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
-const DAYS: [u64; 12] = [31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31];
 
 pub fn now() -> String {
     let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -23,9 +22,10 @@ fn calendar(mut days: u64) -> (u64, &'static str, u64) {
         days -= 365 + leap_day(year);
         year += 1;
     }
+    let lengths = [31, 28 + leap_day(year), 31, 30, 31, 30, 31, 31, 30, 31, 30, 31];
     let mut month = 0;
-    while days >= DAYS[month] + if month == 1 { leap_day(year) } else { 0 } {
-        days -= DAYS[month] + if month == 1 { leap_day(year) } else { 0 };
+    while days >= lengths[month] {
+        days -= lengths[month];
         month += 1;
     }
     (days + 1, MONTHS[month], year)

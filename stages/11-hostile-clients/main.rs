@@ -4,7 +4,7 @@ mod date;
 mod permits;
 
 use std::io::{self, ErrorKind};
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 use std::panic::{self, AssertUnwindSafe};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -14,6 +14,8 @@ use std::time::Duration;
 
 use common::{Allowance, Buffer, Client, Directory, Limits, Refused, Request, Response, Version};
 use permits::Permits;
+
+const TOO_SLOW: Refused = Refused { status: 408, why: "the request took too long to arrive" };
 
 /// How many clients at a time are told that there is no room for them.
 const DOORMEN: usize = 64;
@@ -30,7 +32,7 @@ struct Server {
     files: Directory,
     limits: Limits,
     /// One permit for each request that is being answered.
-    busy: Permits,
+    busy: Arc<Permits>,
     is_stopping: AtomicBool,
 }
 
@@ -72,7 +74,7 @@ fn main() -> ExitCode {
 
 /// On Ctrl-C, or when the system asks the program to end: no new clients, and a last answer for
 /// those who are here.
-fn stop_at_a_signal(server: &Arc<Server>, address: std::net::SocketAddr) -> io::Result<()> {
+fn stop_at_a_signal(server: &Arc<Server>, address: SocketAddr) -> io::Result<()> {
     let server = Arc::clone(server);
     let stop = move || {
         server.is_stopping.store(true, Ordering::Relaxed);
@@ -109,37 +111,34 @@ fn answer_next(client: &Client, buffer: &mut Buffer, server: &Server) -> io::Res
     let refused = loop {
         match Request::parse(buffer.bytes(), client) {
             Ok(Some(request)) => {
-                let _busy = server.busy.take();
+                let _busy = server.busy.take(); // until the end of this block
                 let goes_on = answer(&request, server)?;
                 let unused = request.into_unused();
                 buffer.go_on(unused);
                 return Ok(goes_on);
             }
             Ok(None) => match buffer.fill(client) {
-                Ok(()) => {}
-                Err(error) if error.kind() == ErrorKind::TimedOut => {
-                    break Refused { status: 408, why: "the request took too long to arrive" };
-                }
-                Err(error) => return Err(error),
+                Err(error) if error.kind() == ErrorKind::TimedOut => break TOO_SLOW,
+                filled => filled?,
             },
             Err(refused) => break refused,
         }
     };
-    client.allow(Allowance::new(server.limits.body_timeout));
+    client.allow(Allowance::between_writes(server.limits.send_timeout));
     common::refuse(client, buffer.bytes(), finish(Response::refused(refused)))?;
     Ok(false)
 }
 
 fn answer(request: &Request, server: &Server) -> io::Result<bool> {
     let client = request.client();
-    let allowance = || Allowance::new(server.limits.body_timeout).and_per_byte(TIME_PER_BYTE);
-    client.allow(allowance());
+    client.allow(Allowance::new(server.limits.body_timeout).and_per_byte(TIME_PER_BYTE));
+    request.limit_body(server.limits.max_body);
     // What a panic leaves behind is used no more: the connection ends.
     let route = AssertUnwindSafe(|| route(request, server).unwrap_or_else(Response::failed));
     let response = panic::catch_unwind(route).unwrap_or_else(|_| {
         Response::refused(Refused { status: 500, why: "this server has made a mistake" })
     });
-    client.allow(allowance());
+    client.allow(Allowance::between_writes(server.limits.send_timeout));
     common::conclude(request, finish(response), server.is_stopping.load(Ordering::Relaxed))
 }
 
@@ -188,14 +187,14 @@ fn check(request: &Request, limits: &Limits) -> Result<(), Refused> {
         (None, _) if request.version() == Version::Http10 => {}
         _ => return Err(Refused { status: 400, why: "a request has one Host, and a valid one" }),
     }
+    if !METHODS.contains(&request.method()) {
+        return Err(Refused { status: 501, why: "this server does not know the method" });
+    }
     if request.headers().list("Expect").any(|it| !it.eq_ignore_ascii_case("100-continue")) {
         return Err(Refused { status: 417, why: "100-continue is all that can be expected here" });
     }
     if request.content_length() > Some(limits.max_body) {
         return Err(Refused { status: 413, why: "the body is larger than this server takes" });
-    }
-    if !METHODS.contains(&request.method()) {
-        return Err(Refused { status: 501, why: "this server does not know the method" });
     }
     Ok(())
 }

@@ -3,45 +3,43 @@
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
-/// So many permits, and no more: a counting semaphore.
-#[derive(Clone)]
+/// A fixed number of permits: a counting semaphore.
 pub struct Permits {
-    /// How many are taken, and the signal that one has come back.
-    state: Arc<(Mutex<usize>, Condvar)>,
     count: usize,
+    taken: Mutex<usize>,
+    /// The signal that one has come back.
+    came_back: Condvar,
 }
 
 /// One of them. It goes back when it is dropped.
-pub struct Permit(Permits);
+pub struct Permit(Arc<Permits>);
 
 impl Permits {
-    pub fn new(count: usize) -> Permits {
-        Permits { state: Arc::default(), count }
+    pub fn new(count: usize) -> Arc<Permits> {
+        Arc::new(Permits { count, taken: Mutex::new(0), came_back: Condvar::new() })
     }
 
     /// Takes a permit, if there is one left.
-    pub fn take(&self) -> Option<Permit> {
-        let mut taken = self.state.0.lock().expect("nobody panics while counting");
+    pub fn take(self: &Arc<Permits>) -> Option<Permit> {
+        let mut taken = self.taken.lock().expect("nobody panics while counting");
         if *taken == self.count {
             return None;
         }
         *taken += 1;
-        Some(Permit(self.clone()))
+        Some(Permit(Arc::clone(self)))
     }
 
-    /// Waits until all permits are back, for so long at most. Returns whether they are.
+    /// Waits until all permits are back, but no longer than `time`. Returns whether they are.
     pub fn all_back_within(&self, time: Duration) -> bool {
-        let (taken, came_back) = &*self.state;
-        let taken = taken.lock().expect("nobody panics while counting");
-        let waited = came_back.wait_timeout_while(taken, time, |taken| *taken > 0);
+        let taken = self.taken.lock().expect("nobody panics while counting");
+        let waited = self.came_back.wait_timeout_while(taken, time, |taken| *taken > 0);
         waited.is_ok_and(|(taken, _)| *taken == 0)
     }
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        let (taken, came_back) = &*self.0.state;
-        *taken.lock().expect("nobody panics while counting") -= 1;
-        came_back.notify_all();
+        *self.0.taken.lock().expect("nobody panics while counting") -= 1;
+        self.0.came_back.notify_all();
     }
 }

@@ -45,7 +45,7 @@ pub(crate) fn ended(status: ExitStatus, output: &str, was_reached: bool) -> Fail
                 "A server binds its port, then accepts clients in a loop that never ends."
             } else {
                 "It could not start: its output, if there is any, says why. (It runs in the top \
-                 directory of this repository.)"
+                 directory of this repository. Some checks give it arguments that it may ignore.)"
             },
         ),
     };

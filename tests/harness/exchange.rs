@@ -193,6 +193,7 @@ impl Exchange {
 
     /// Expects a `Date` as RFC 9110, section 5.6.7, has it: `Sun, 06 Nov 1994 08:49:37 GMT`.
     pub fn dated(self) -> Exchange {
+        const EXAMPLE: &str = "Sun, 06 Nov 1994 08:49:37 GMT";
         self.with("Date").expect(|answer| {
             let date = answer.header("Date").unwrap_or_default();
             let shape = |character: char| match character {
@@ -206,7 +207,7 @@ impl Exchange {
             {
                 return Ok(());
             }
-            Err(Failure::new(format!("Date is \"{date}\"")))
+            Err(Failure::new(format!("Date is \"{date}\", not like \"{EXAMPLE}\"")))
         })
     }
 

@@ -188,8 +188,7 @@ impl Debug for Failure {
         for (section, text) in &self.sections {
             writeln!(f)?;
             let mut name = format!("{section:?}").to_lowercase();
-            let is_prose = matches!(section, Section::Started | Section::Why);
-            let text = if is_prose { wrap(text) } else { text.clone() };
+            let text = if *section == Section::Why { wrap(text) } else { text.clone() };
             for line in text.trim_end().lines() {
                 writeln!(f, "{}", format!("  {name:10}{line}").trim_end())?;
                 name.clear();

@@ -41,6 +41,8 @@ pub struct Server {
     port: Port,
     process: Mutex<Process>,
     directory: Option<TempDir>,
+    /// What the check is about, if it is about an argument: ` --max-body 1000`.
+    args: String,
     /// Whether a connection has been made.
     was_reached: AtomicBool,
     /// Ports on which somebody else listened before this server started.
@@ -77,7 +79,8 @@ impl Server {
     pub fn start_with_args(stage: &'static str, args: &[&str]) -> Result<Server, Failure> {
         let mut command = choice::command(stage)?;
         command.args(args);
-        Server::start_with(stage, command, Some(new_directory()?))
+        let server = Server::start_with(stage, command, Some(new_directory()?))?;
+        Ok(Server { args: format!(" {}", args.join(" ")), ..server })
     }
 
     /// Starts the binary of `stage`, whatever `SERVER` says; with `--directory` if it takes that.
@@ -125,6 +128,7 @@ impl Server {
             port,
             process: Mutex::new(process),
             directory,
+            args: String::new(),
             was_reached: AtomicBool::new(false),
             taken,
             _turn: turn,
@@ -168,7 +172,7 @@ impl Server {
             0 => "is empty".to_owned(),
             _ => format!("holds: {}", names.join(", ")),
         };
-        format!("with --directory {}, which {content}", directory.display())
+        format!("with{} --directory {}, which {content}", self.args, directory.display())
     }
 
     /// The most memory that the server has used since it was started, in KiB (see proc(5), VmHWM).

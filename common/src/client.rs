@@ -1,0 +1,227 @@
+//! A client's connection: timed, and closed gently (stage 1's lasting form; its allowance is stage
+//! 11's).
+
+use std::cell::Cell;
+use std::fmt::Display;
+use std::io::{self, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::time::{Duration, Instant};
+
+use crate::log;
+
+/// How long a client may say nothing, or take nothing, before it is given up.
+pub const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long a client may be silent after its response until the connection is closed; see
+/// [`Client`].
+pub const LINGER: Duration = Duration::from_secs(2);
+
+/// How long the server goes on listening to a client that does not stop talking.
+pub const LINGER_AT_MOST: Duration = Duration::from_secs(30);
+
+/// A client's connection: to be read and written through `&Client`, as a `&TcpStream` is.
+///
+/// A read or a write that waits longer than [`TIMEOUT`] is an error of the kind `TimedOut`. A client
+/// that has been given an [`Allowance`] must do with that, whatever it does and in how many pieces.
+///
+/// Dropping a client closes its connection gently if it has been answered. If bytes that nobody
+/// has read were still in the socket, closing it would make the kernel send a reset, which
+/// destroys a response that the client has not read yet (RFC 9112, section 9.6). So the server
+/// says that it is done, then reads and forgets what still comes, until the client closes too,
+/// is silent for [`LINGER`], or has talked for [`LINGER_AT_MOST`].
+#[derive(Debug)]
+pub struct Client {
+    stream: TcpStream,
+    peer: SocketAddr,
+    quiet: bool,
+    allowance: Cell<Option<Allowance>>,
+    /// How long the socket waits for a read and for a write: asking for another time is a call to
+    /// the system, which most requests can do without.
+    waits: [Cell<Duration>; 2],
+    /// Whether anything has been written that a reset could destroy.
+    answered: Cell<bool>,
+}
+
+impl Client {
+    pub(crate) fn new(stream: TcpStream, peer: SocketAddr, quiet: bool) -> io::Result<Client> {
+        stream.set_read_timeout(Some(TIMEOUT))?;
+        stream.set_write_timeout(Some(TIMEOUT))?;
+        stream.set_nodelay(true)?;
+        Ok(Client {
+            stream,
+            peer,
+            quiet,
+            allowance: Cell::new(None),
+            waits: [Cell::new(TIMEOUT), Cell::new(TIMEOUT)],
+            answered: Cell::new(false),
+        })
+    }
+
+    /// Gives the client time for all that it reads and writes from now on, taken together.
+    pub fn allow(&self, allowance: Allowance) {
+        self.allowance.set(Some(allowance));
+    }
+
+    /// Reads something that nobody wants. Returns whether there may be more.
+    fn discard(&self, buffer: &mut [u8]) -> bool {
+        match (&self.stream).read(buffer) {
+            Err(error) => error.kind() == io::ErrorKind::Interrupted,
+            Ok(count) => count > 0,
+        }
+    }
+
+    /// Reads or writes until something has happened, or the client's time is up.
+    fn within_time(
+        &self,
+        direction: Direction,
+        mut transfer: impl FnMut() -> io::Result<usize>,
+    ) -> io::Result<usize> {
+        loop {
+            let left = self.allowance.get().map(Allowance::left).transpose()?;
+            self.wait_no_longer_than(left.unwrap_or(TIMEOUT), direction)?;
+            match transfer() {
+                // A process that was stopped and goes on (Ctrl-Z, then `fg`) has missed nothing.
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if is_timeout(&error) && left.is_some() => {}
+                Err(error) if is_timeout(&error) => return Err(out_of_patience(direction)),
+                Ok(count) => {
+                    self.allowance.set(self.allowance.get().map(|it| it.after(count)));
+                    return Ok(count);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Sees to it that the socket waits for so long or for somewhat less, so that the next time,
+    /// which is rarely the same to the microsecond, finds it set already.
+    fn wait_no_longer_than(&self, time: Duration, direction: Direction) -> io::Result<()> {
+        let waits = &self.waits[direction as usize];
+        if (time / 2..=time).contains(&waits.get()) {
+            return Ok(());
+        }
+        let time = (time * 3 / 4).max(Duration::from_millis(1));
+        match direction {
+            Direction::Read => self.stream.set_read_timeout(Some(time))?,
+            Direction::Write => self.stream.set_write_timeout(Some(time))?,
+        }
+        waits.set(time);
+        Ok(())
+    }
+
+    /// The client's address and port.
+    pub fn peer(&self) -> SocketAddr {
+        self.peer
+    }
+
+    /// Whether only failures and refusals are to be logged.
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.quiet
+    }
+
+    /// Writes a line to stderr that starts with the client's address.
+    pub fn log(&self, message: impl Display) {
+        log(format_args!("{} {message}", self.peer));
+    }
+}
+
+impl Read for &Client {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.within_time(Direction::Read, || (&self.stream).read(buffer))
+    }
+}
+
+impl Write for &Client {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.answered.set(true);
+        self.within_time(Direction::Write, || (&self.stream).write(bytes))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        let _ = self.stream.shutdown(Shutdown::Write);
+        if !self.answered.get() || self.stream.set_read_timeout(Some(LINGER)).is_err() {
+            return;
+        }
+        let deadline = Instant::now() + LINGER_AT_MOST;
+        let mut discarded = [0; 8 * 1024];
+        while Instant::now() < deadline && self.discard(&mut discarded) {}
+    }
+}
+
+/// What is done with a client.
+#[derive(Debug, Clone, Copy)]
+enum Direction {
+    Read,
+    Write,
+}
+
+/// The time that a client has for a part of its conversation, in however many pieces.
+#[derive(Debug, Clone, Copy)]
+pub struct Allowance {
+    time: Duration,
+    per_byte: Duration,
+    deadline: Instant,
+}
+
+impl Allowance {
+    /// So much time, beginning now.
+    pub fn new(time: Duration) -> Allowance {
+        Allowance { time, per_byte: Duration::ZERO, deadline: Instant::now() + time }
+    }
+
+    /// The same, and somewhat more for each byte that passes, so that whoever is quick enough may go
+    /// on for ever. It never adds up to more than the time at the beginning: to have been quick does
+    /// not entitle to a long silence.
+    #[must_use]
+    pub fn and_per_byte(self, per_byte: Duration) -> Allowance {
+        Allowance { per_byte, ..self }
+    }
+
+    /// So much time from one write to the next, as often as it takes. Nobody sees how fast a client
+    /// reads: the system takes megabytes off a server's hands at once, and then nothing for a while.
+    pub fn between_writes(time: Duration) -> Allowance {
+        Allowance::new(time).and_per_byte(time)
+    }
+
+    /// What is left of it.
+    ///
+    /// # Errors
+    ///
+    /// `TimedOut` when nothing is.
+    fn left(self) -> io::Result<Duration> {
+        match self.deadline.saturating_duration_since(Instant::now()) {
+            Duration::ZERO => {
+                Err(io::Error::new(io::ErrorKind::TimedOut, "the client is too slow"))
+            }
+            left => Ok(left),
+        }
+    }
+
+    /// What it is after so many bytes have passed.
+    fn after(self, count: usize) -> Allowance {
+        let more = self.per_byte.saturating_mul(u32::try_from(count).unwrap_or(u32::MAX));
+        let most = Instant::now() + self.time;
+        let deadline = self.deadline.checked_add(more).map_or(most, |deadline| deadline.min(most));
+        Allowance { deadline, ..self }
+    }
+}
+
+/// A socket's timeout has another kind on each system.
+fn is_timeout(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut)
+}
+
+fn out_of_patience(direction: Direction) -> io::Error {
+    let verb = match direction {
+        Direction::Read => "said",
+        Direction::Write => "took",
+    };
+    let sentence = format!("the client {verb} nothing for {} s", TIMEOUT.as_secs());
+    io::Error::new(io::ErrorKind::TimedOut, sentence)
+}

@@ -1,0 +1,50 @@
+//! The endpoints that are measured, with tiny_http, as one would write them with it.
+
+use std::env;
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread;
+
+use tiny_http::{Header, Method, Request, Response, Server};
+
+fn main() {
+    let port = env::var("PORT").unwrap_or("4221".into());
+    let directory = env::args().skip_while(|arg| arg != "--directory").nth(1).unwrap_or_default();
+    let directory = PathBuf::from(directory);
+    let server = Arc::new(Server::http(format!("127.0.0.1:{port}")).expect("the port is free"));
+    let threads: Vec<_> = (0..4)
+        .map(|_| {
+            let (server, directory) = (Arc::clone(&server), directory.clone());
+            thread::spawn(move || {
+                for request in server.incoming_requests() {
+                    let _ = answer(request, &directory);
+                }
+            })
+        })
+        .collect();
+    for thread in threads {
+        let _ = thread.join();
+    }
+}
+
+fn answer(mut request: Request, directory: &Path) -> io::Result<()> {
+    let url = request.url().to_owned();
+    if let Some(text) = url.strip_prefix("/echo/") {
+        let header = Header::from_bytes("Content-Type", "text/plain").expect("valid");
+        return request.respond(Response::from_string(text).with_header(header));
+    }
+    let Some(name) = url.strip_prefix("/files/") else {
+        return request.respond(Response::empty(404));
+    };
+    let path = directory.join(name);
+    if *request.method() == Method::Post {
+        io::copy(request.as_reader(), &mut File::create(path)?)?;
+        return request.respond(Response::empty(201));
+    }
+    match File::open(path) {
+        Ok(file) => request.respond(Response::from_file(file)),
+        Err(_) => request.respond(Response::empty(404)),
+    }
+}

@@ -1,0 +1,271 @@
+//! `cargo bench`: how fast the stages are, beside two servers that people use. All of it happens on
+//! loopback, and ends after some two minutes.
+//!
+//! Two threads play the clients. Each writes a request to all of its connections, then reads the
+//! answers of all. The servers take turns, several rounds long, and the median counts, so that
+//! a noisy machine disturbs all of them alike. The ratios are steadier than the numbers.
+
+use std::collections::BTreeMap;
+use std::env;
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, TcpStream};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use harness::{cargo, own_command};
+use tempfile::TempDir;
+
+const ROUNDS: usize = 5;
+const TIME: Duration = Duration::from_millis(300);
+const THREADS: usize = 2;
+
+/// The pause between two clients that connect. tiny_http leaves some of them waiting for ever when
+/// they come all at once.
+const ARRIVAL: Duration = Duration::from_micros(500);
+
+/// Longer than any server takes to start.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// The rival that the others are compared with.
+const YARDSTICK: &str = "hyper";
+
+/// What is asked, and how.
+struct Scenario {
+    name: &'static str,
+    connections: usize,
+    /// How many requests are sent before the first answer is read.
+    depth: usize,
+    /// Whether a connection serves more than one round of requests.
+    persists: bool,
+    request: Vec<u8>,
+    /// Whether stages before 10 can take part, which close after each answer.
+    is_for_all: bool,
+}
+
+/// A running server.
+struct Contestant {
+    name: &'static str,
+    port: u16,
+    child: Child,
+    persists: bool,
+}
+
+impl Drop for Contestant {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn main() {
+    if env::args().any(|arg| arg == "--test") {
+        return; // `cargo test --benches` asks whether it runs
+    }
+    let directory = TempDir::new().expect("a temporary directory");
+    for (name, size) in [("1k", 1 << 10), ("100k", 100 << 10), ("10m", 10 << 20)] {
+        fs::write(directory.path().join(name), vec![b'x'; size]).expect("it is writable");
+    }
+    let contestants = start(&directory);
+    let scenarios = scenarios();
+    let mut results: BTreeMap<(usize, &str), Vec<f64>> = BTreeMap::new();
+    for round in 1..=ROUNDS {
+        eprintln!("round {round} of {ROUNDS}");
+        for (index, scenario) in scenarios.iter().enumerate() {
+            for contestant in &contestants {
+                if contestant.persists || scenario.is_for_all {
+                    let rate = measure(contestant.port, scenario);
+                    eprintln!("DEBUG {} {} {rate:.0}", scenario.name, contestant.name);
+                    results.entry((index, contestant.name)).or_default().push(rate);
+                }
+            }
+        }
+    }
+    print(&scenarios, &contestants, &results);
+}
+
+fn scenarios() -> Vec<Scenario> {
+    let get = |path: &str, connection: &str| {
+        format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n{connection}\r\n").into_bytes()
+    };
+    let small = |name, connections, depth| Scenario {
+        name,
+        connections,
+        depth,
+        persists: true,
+        request: get("/echo/hello", ""),
+        is_for_all: false,
+    };
+    let file = |name, path, connections| Scenario {
+        request: get(path, ""),
+        ..small(name, connections, 1)
+    };
+    let mut upload =
+        b"POST /files/upload HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1048576\r\n\r\n"
+            .to_vec();
+    upload.resize(upload.len() + (1 << 20), b'x');
+    vec![
+        small("small answers, 64 connections", 64, 1),
+        small("small answers, 512 connections", 512, 1),
+        small("small answers, 16 at once", 64, 16),
+        Scenario {
+            persists: false,
+            request: get("/echo/hello", "Connection: close\r\n"),
+            is_for_all: true,
+            ..small("a connection for each", 64, 1)
+        },
+        file("files of 1 KiB", "/files/1k", 64),
+        file("files of 100 KiB", "/files/100k", 64),
+        file("files of 10 MiB", "/files/10m", 4),
+        Scenario { request: upload, ..small("uploads of 1 MiB", 8, 1) },
+    ]
+}
+
+/// Starts everyone who takes part.
+fn start(directory: &TempDir) -> Vec<Contestant> {
+    eprintln!("building the stages and their rivals");
+    let built = cargo(&["build", "--release", "--package", "rivals"]);
+    built.unwrap_or_else(|said| panic!("{said}"));
+    let own = |stage| {
+        let command = own_command(stage).unwrap_or_else(|failure| panic!("{failure:?}"));
+        PathBuf::from(command.get_program())
+    };
+    let rival = |name| own("stage12").with_file_name(name);
+    let patient = &["--idle-timeout", "600", "--max-connections", "2000", "--quiet"][..];
+    [
+        (YARDSTICK, rival("rival-hyper"), &[][..], true),
+        ("tiny_http", rival("rival-tiny-http"), &[], true),
+        ("stage 06", own("stage06"), &[], false),
+        ("stage 10", own("stage10"), &[], true),
+        ("stage 11", own("stage11"), patient, true),
+        ("stage 12", own("stage12"), patient, true),
+    ]
+    .into_iter()
+    .enumerate()
+    .map(|(index, (name, program, args, persists))| {
+        let port = 14_300 + u16::try_from(index).unwrap_or(0);
+        let mut command = Command::new(program);
+        command.env("PORT", port.to_string()).args(args);
+        if name != "stage 06" {
+            command.arg("--directory").arg(directory.path());
+        }
+        let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+        let child = child.unwrap_or_else(|error| panic!("{name} cannot be started: {error}"));
+        let contestant = Contestant { name, port, child, persists };
+        let start = Instant::now();
+        while TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_err() {
+            assert!(start.elapsed() < PATIENCE, "{name} does not listen");
+            thread::sleep(Duration::from_millis(10));
+        }
+        contestant
+    })
+    .collect()
+}
+
+/// Requests per second.
+fn measure(port: u16, scenario: &Scenario) -> f64 {
+    let length = length_of_answer(port, scenario);
+    thread::scope(|scope| {
+        let play = || play(port, scenario, length);
+        let threads: Vec<_> = (0..THREADS).map(|_| scope.spawn(play)).collect();
+        threads.into_iter().map(|thread| thread.join().expect("no client panics")).sum()
+    })
+}
+
+/// Plays some of the clients for a while. Returns the answers per second.
+fn play(port: u16, scenario: &Scenario, length: usize) -> f64 {
+    let requests = scenario.request.repeat(scenario.depth);
+    let mut buffer = vec![0; 64 * 1024];
+    let mut streams = Vec::new();
+    for _ in 0..scenario.connections / THREADS {
+        streams.push(connect(port));
+        thread::sleep(ARRIVAL);
+    }
+    let mut count = 0;
+    let start = Instant::now();
+    while start.elapsed() < TIME {
+        for stream in &mut streams {
+            stream.write_all(&requests).expect("it reads");
+        }
+        for stream in &mut streams {
+            discard(stream, length * scenario.depth, &mut buffer);
+            count += scenario.depth;
+            if !scenario.persists {
+                *stream = connect(port);
+            }
+        }
+    }
+    count as f64 / start.elapsed().as_secs_f64()
+}
+
+fn connect(port: u16) -> TcpStream {
+    let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).expect("it listens");
+    stream.set_nodelay(true).expect("it is connected");
+    stream.set_read_timeout(Some(PATIENCE)).expect("not zero");
+    stream
+}
+
+/// How many bytes an answer has: they all have the same.
+fn length_of_answer(port: u16, scenario: &Scenario) -> usize {
+    let mut stream = connect(port);
+    stream.write_all(&scenario.request).expect("it reads");
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        let mut byte = [0];
+        stream.read_exact(&mut byte).expect("it answers");
+        head.push(byte[0]);
+    }
+    let text = String::from_utf8_lossy(&head).to_lowercase();
+    assert!(text.starts_with("http/1.1 20"), "{text}");
+    let (_, rest) = text.split_once("content-length: ").unwrap_or(("", "0\r"));
+    let digits = rest.split('\r').next().unwrap_or_default();
+    head.len() + digits.parse::<usize>().expect("a length")
+}
+
+/// Reads so many bytes, and forgets them.
+fn discard(stream: &mut TcpStream, mut length: usize, buffer: &mut [u8]) {
+    while length > 0 {
+        let most = length.min(buffer.len());
+        match stream.read(&mut buffer[..most]).expect("it answers") {
+            0 => panic!("it closes the connection in the middle of an answer"),
+            count => length -= count,
+        }
+    }
+}
+
+fn print(
+    scenarios: &[Scenario],
+    contestants: &[Contestant],
+    results: &BTreeMap<(usize, &str), Vec<f64>>,
+) {
+    let median = |index: usize, name| {
+        let mut rates = results.get(&(index, name))?.clone();
+        rates.sort_by(f64::total_cmp);
+        Some(rates[rates.len() / 2])
+    };
+    let row = |title: &str, cell: &dyn Fn(&Contestant) -> String| {
+        let cells: Vec<_> = contestants.iter().map(cell).collect();
+        println!("| {title} | {} |", cells.join(" | "));
+    };
+    let heading = |title: &str| {
+        row(title, &|contestant| contestant.name.to_owned());
+        println!("|---{}|", "|---:".repeat(contestants.len()));
+    };
+    heading(&format!("requests per second, as parts of {YARDSTICK}'s"));
+    for (index, scenario) in scenarios.iter().enumerate() {
+        let whole = median(index, YARDSTICK).unwrap_or(1.0);
+        row(scenario.name, &|contestant| {
+            median(index, contestant.name)
+                .map_or("-".to_owned(), |rate| format!("{:.2}", rate / whole))
+        });
+    }
+    println!();
+    heading("requests per second");
+    for (index, scenario) in scenarios.iter().enumerate() {
+        row(scenario.name, &|contestant| {
+            median(index, contestant.name).map_or("-".to_owned(), |rate| format!("{rate:.0}"))
+        });
+    }
+}
