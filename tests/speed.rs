@@ -77,7 +77,6 @@ fn main() {
             for contestant in &contestants {
                 if contestant.persists || scenario.is_for_all {
                     let rate = measure(contestant.port, scenario);
-                    eprintln!("DEBUG {} {} {rate:.0}", scenario.name, contestant.name);
                     results.entry((index, contestant.name)).or_default().push(rate);
                 }
             }

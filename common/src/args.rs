@@ -27,7 +27,9 @@ pub struct Args {
 /// What a server gives to its clients at most. Each has an option of the same name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// Connections that are served at the same time. Further ones are turned away with 503.
+    /// Connections that are served at the same time. Further ones are turned away with 503. A
+    /// connection takes a file descriptor, and another one while a file is sent or stored: 400 fit
+    /// into the 1,024 that many systems allow.
     pub max_connections: usize,
     /// Bytes of a request's body. A larger one is refused with 413.
     pub max_body: u64,
@@ -47,7 +49,7 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Limits {
         Limits {
-            max_connections: 500,
+            max_connections: 400,
             max_body: 8 * 1024 * 1024 * 1024,
             idle_timeout: Duration::from_secs(10),
             head_timeout: Duration::from_secs(10),

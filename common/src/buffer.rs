@@ -44,6 +44,15 @@ impl Buffer {
         self.start == self.end
     }
 
+    /// Takes away empty lines at the beginning, which some clients send after a body, and which are
+    /// to be ignored (RFC 9112, section 2.2). Returns whether nothing else is there.
+    pub fn has_no_request(&mut self) -> bool {
+        while self.bytes().starts_with(b"\r\n") {
+            self.consume(2);
+        }
+        self.is_empty() || self.bytes() == b"\r"
+    }
+
     /// Takes away the first `length` bytes: they have been dealt with.
     pub(crate) fn consume(&mut self, length: usize) {
         self.start = self.end.min(self.start + length);

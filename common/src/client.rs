@@ -38,6 +38,8 @@ pub struct Client {
     /// How long the socket waits for a read and for a write: asking for another time is a call to
     /// the system, which most requests can do without.
     waits: [Cell<Duration>; 2],
+    /// How long it may take to close the connection gently.
+    linger: Cell<Duration>,
     /// Whether anything has been written that a reset could destroy.
     answered: Cell<bool>,
 }
@@ -53,6 +55,7 @@ impl Client {
             quiet,
             allowance: Cell::new(None),
             waits: [Cell::new(TIMEOUT), Cell::new(TIMEOUT)],
+            linger: Cell::new(LINGER_AT_MOST),
             answered: Cell::new(false),
         })
     }
@@ -68,6 +71,12 @@ impl Client {
             Err(error) => error.kind() == io::ErrorKind::Interrupted,
             Ok(count) => count > 0,
         }
+    }
+
+    /// Spends no more than this time on closing the connection gently, instead of
+    /// [`LINGER_AT_MOST`].
+    pub(crate) fn linger_no_longer_than(&self, time: Duration) {
+        self.linger.set(time);
     }
 
     /// Reads or writes until something has happened, or the client's time is up.
@@ -134,7 +143,11 @@ impl Read for &Client {
 impl Write for &Client {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.answered.set(true);
-        self.within_time(Direction::Write, || (&self.stream).write(bytes))
+        let written = self.within_time(Direction::Write, || (&self.stream).write(bytes));
+        if written.is_err() {
+            self.linger.set(Duration::ZERO); // nothing can be lost any more
+        }
+        written
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -145,12 +158,18 @@ impl Write for &Client {
 impl Drop for Client {
     fn drop(&mut self) {
         let _ = self.stream.shutdown(Shutdown::Write);
-        if !self.answered.get() || self.stream.set_read_timeout(Some(LINGER)).is_err() {
+        if !self.answered.get() {
             return;
         }
-        let deadline = Instant::now() + LINGER_AT_MOST;
+        let deadline = Instant::now() + self.linger.get();
         let mut discarded = [0; 8 * 1024];
-        while Instant::now() < deadline && self.discard(&mut discarded) {}
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now()).min(LINGER);
+            let can_wait = !left.is_zero() && self.stream.set_read_timeout(Some(left)).is_ok();
+            if !can_wait || !self.discard(&mut discarded) {
+                return;
+            }
+        }
     }
 }
 

@@ -20,13 +20,20 @@ pub fn answer(client: &Client, route: impl FnOnce(&Request) -> Response) {
 ///
 /// As [`Response::write_to`].
 pub fn respond(request: &Request, response: Response) -> io::Result<()> {
-    let client = request.client();
-    if !client.is_quiet() || response.is_error() {
-        client.log(format_args!("{:?} {}", request.line(), response.summary()));
-    }
-    if request.method() == "HEAD" {
-        response.write_head_for(request.version(), client)
+    let (client, version) = (request.client(), request.version());
+    let (summary, is_error) = (response.summary(), response.is_error());
+    let written = if request.method() == "HEAD" {
+        response.write_head_for(version, client)
     } else {
-        response.write_for(request.version(), client)
+        response.write_for(version, client)
+    };
+    // Afterwards: whoever reads the log may be slow, and the client should not wait for that.
+    if !client.is_quiet() || is_error {
+        let line = request.line();
+        client.log(format_args!("{:?} {summary}", &line[..line.len().min(LOGGED)]));
     }
+    written
 }
+
+/// The most bytes of a request line that go to the log.
+const LOGGED: usize = 500;

@@ -16,15 +16,22 @@ const UNFINISHED: &str = ".upload-";
 pub struct Directory {
     /// Absolute, without symbolic links.
     root: Option<PathBuf>,
-    /// Where uploads are being written at this moment.
-    unfinished: Arc<Mutex<BTreeSet<PathBuf>>>,
+    uploads: Arc<Mutex<Uploads>>,
+}
+
+/// The uploads that are being written at this moment.
+#[derive(Debug, Default)]
+struct Uploads {
+    paths: BTreeSet<PathBuf>,
+    /// Whether there may be no more of them.
+    are_abandoned: bool,
 }
 
 impl Directory {
     /// The files below `root`, which must be absolute and without symbolic links; without a
     /// root, no files at all.
     pub fn new(root: Option<PathBuf>) -> Directory {
-        Directory { root, unfinished: Arc::default() }
+        Directory { root, uploads: Arc::default() }
     }
 
     /// Opens a file for reading. Symbolic links are followed as long as they stay inside.
@@ -52,15 +59,17 @@ impl Directory {
     /// a directory that is not there; otherwise what reading `content` or writing the file gives.
     pub fn store(&self, name: &str, mut content: impl Read) -> io::Result<()> {
         let place = self.place(name)?;
-        let mut upload = Upload::new(&place, &self.unfinished)?;
+        let mut upload = Upload::new(&place, &self.uploads)?;
         io::copy(&mut content, &mut upload.file)?;
         upload.finish(&place)
     }
 
-    /// Removes what there is of unfinished uploads, which will fail. For a program that is about to
-    /// end, and cannot wait for them.
+    /// Removes what there is of unfinished uploads, which will fail, as will all that begin later.
+    /// For a program that is about to end, and cannot wait for them.
     pub fn abandon_uploads(&self) {
-        for path in lock(&self.unfinished).iter() {
+        let mut uploads = lock(&self.uploads);
+        uploads.are_abandoned = true;
+        for path in &uploads.paths {
             let _ = fs::remove_file(path);
         }
     }
@@ -106,8 +115,8 @@ fn is_plain(name: &str) -> bool {
         })
 }
 
-fn lock(paths: &Mutex<BTreeSet<PathBuf>>) -> MutexGuard<'_, BTreeSet<PathBuf>> {
-    paths.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock(uploads: &Mutex<Uploads>) -> MutexGuard<'_, Uploads> {
+    uploads.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn not_found() -> io::Error {
@@ -120,23 +129,27 @@ fn not_found() -> io::Error {
 struct Upload<'d> {
     file: File,
     path: PathBuf,
-    unfinished: &'d Mutex<BTreeSet<PathBuf>>,
+    uploads: &'d Mutex<Uploads>,
     is_finished: bool,
 }
 
 impl<'d> Upload<'d> {
-    fn new(place: &Path, unfinished: &'d Mutex<BTreeSet<PathBuf>>) -> io::Result<Upload<'d>> {
+    fn new(place: &Path, uploads: &'d Mutex<Uploads>) -> io::Result<Upload<'d>> {
         static COUNT: AtomicU64 = AtomicU64::new(0);
         loop {
             let count = COUNT.fetch_add(1, Ordering::Relaxed);
             let path = place.with_file_name(format!("{UNFINISHED}{}-{count}", process::id()));
+            let mut all = lock(uploads);
+            if all.are_abandoned {
+                return Err(io::Error::other("the server is about to end"));
+            }
             match File::create_new(&path) {
                 // Left behind by a server that was killed and had the same process id.
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
                 created => {
                     let file = created?;
-                    lock(unfinished).insert(path.clone());
-                    return Ok(Upload { file, path, unfinished, is_finished: false });
+                    all.paths.insert(path.clone());
+                    return Ok(Upload { file, path, uploads, is_finished: false });
                 }
             }
         }
@@ -151,7 +164,7 @@ impl<'d> Upload<'d> {
 
 impl Drop for Upload<'_> {
     fn drop(&mut self) {
-        lock(self.unfinished).remove(&self.path);
+        lock(self.uploads).paths.remove(&self.path);
         if !self.is_finished {
             let _ = fs::remove_file(&self.path);
         }
@@ -225,6 +238,18 @@ mod tests {
             assert_eq!(error.kind(), io::ErrorKind::NotFound, "{name:?}");
         }
         assert!(Directory::new(None).open("a.txt").is_err());
+    }
+
+    #[test]
+    fn abandoned_uploads_leave_nothing() {
+        let (_outer, directory) = directory();
+        let before = listing(&directory);
+        let place = directory.place("new").expect("a free place");
+        let upload = Upload::new(&place, &directory.uploads).expect("it can be written");
+        directory.abandon_uploads();
+        assert!(upload.finish(&place).is_err());
+        assert!(directory.store("later", &b"x"[..]).is_err());
+        assert_eq!(listing(&directory), before);
     }
 
     #[cfg(unix)]

@@ -35,13 +35,19 @@ impl Permits {
         taken.is_ok().then(|| Permit { taken: Arc::clone(&self.taken) })
     }
 
-    /// Waits until all permits are back, for so long at most. Returns whether they are.
-    pub fn all_back_within(&self, time: Duration) -> bool {
+    /// Waits until all permits are back, until `time` has passed, or until `is_urgent` says so, and
+    /// then takes all that are there: nobody gets one any more. Returns whether all were back.
+    pub fn take_all_within(&self, time: Duration, is_urgent: impl Fn() -> bool) -> bool {
         let deadline = Instant::now() + time;
         loop {
-            let are_back = self.taken.load(Ordering::Acquire) == 0;
-            if are_back || Instant::now() > deadline {
-                return are_back;
+            let all =
+                self.taken.compare_exchange(0, self.count, Ordering::AcqRel, Ordering::Acquire);
+            if all.is_ok() {
+                return true;
+            }
+            if is_urgent() || Instant::now() > deadline {
+                self.taken.fetch_add(self.count, Ordering::AcqRel);
+                return false;
             }
             thread::sleep(PAUSE);
         }
@@ -83,13 +89,17 @@ mod tests {
                 });
             }
         });
-        assert!(permits.all_back_within(Duration::ZERO));
+        assert!(permits.take_all_within(Duration::ZERO, || false));
+        assert!(permits.take().is_none());
     }
 
     #[test]
     fn waiting_has_an_end() {
         let permits = Permits::new(1);
-        let _held = permits.take();
-        assert!(!permits.all_back_within(Duration::from_millis(1)));
+        let held = permits.take();
+        assert!(!permits.take_all_within(Duration::from_millis(1), || false));
+        assert!(!permits.take_all_within(Duration::MAX / 4, || true));
+        drop(held);
+        assert!(permits.take().is_none());
     }
 }

@@ -210,12 +210,11 @@ pub fn next_request<T>(
 ///
 /// When the client left or takes nothing.
 pub fn refuse(client: &Client, received: &[u8], response: Response) -> io::Result<()> {
-    client.log(format_args!("\"{}\" {}", first_line(received), response.summary()));
-    if received.starts_with(b"HEAD ") {
-        response.write_head_to(client)
-    } else {
-        response.write_to(client)
-    }
+    let summary = response.summary();
+    let is_head = received.trim_ascii_start().starts_with(b"HEAD ");
+    let written = if is_head { response.write_head_to(client) } else { response.write_to(client) };
+    client.log(format_args!("\"{}\" {summary}", first_line(received)));
+    written
 }
 
 /// The beginning of what a client sent, made safe to print: it may be anything.

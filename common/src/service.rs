@@ -1,7 +1,7 @@
 //! A server with limits (stage 11's lasting form): so many clients, so much time, and a good end.
 
 use std::io::{self, ErrorKind};
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,6 +16,9 @@ use crate::{
 
 /// How many clients at a time are told that there is no room for them. More are hung up on.
 const DOORMEN: usize = 64;
+
+/// The pause between two attempts to wake the loop.
+const PAUSE: Duration = Duration::from_millis(50);
 
 /// How long a client may take to be told so.
 const FAREWELL: Duration = Duration::from_secs(1);
@@ -37,6 +40,7 @@ struct Shared {
     /// One permit for each request that is being answered.
     busy: Permits,
     is_stopping: AtomicBool,
+    is_urgent: AtomicBool,
 }
 
 impl Service {
@@ -51,11 +55,13 @@ impl Service {
 
     fn new(listener: Listener, limits: Limits) -> Service {
         let busy = Permits::new(limits.max_connections);
-        let shared = Shared { limits, busy, is_stopping: AtomicBool::new(false) };
+        let [is_stopping, is_urgent] = [AtomicBool::new(false), AtomicBool::new(false)];
+        let shared = Shared { limits, busy, is_stopping, is_urgent };
         Service { listener, shared: Arc::new(shared) }
     }
 
-    /// A function that stops the service, for a signal to call.
+    /// A function that stops the service, for a signal to call. Called again, it makes the service
+    /// wait for nobody.
     ///
     /// # Errors
     ///
@@ -63,19 +69,20 @@ impl Service {
     pub fn stopper(&self) -> io::Result<impl Fn() + Send + use<>> {
         let (shared, address) = (Arc::clone(&self.shared), self.listener.address()?);
         Ok(move || {
-            shared.is_stopping.store(true, Ordering::Relaxed);
-            // The loop waits for a client. Here is one.
-            let _ = TcpStream::connect(address);
+            if shared.is_stopping.swap(true, Ordering::Relaxed) {
+                shared.is_urgent.store(true, Ordering::Relaxed);
+            }
+            wake(address);
         })
     }
 
     /// Answers requests with what `route` makes of them, until the service is stopped. Then it
     /// takes no more connections, and waits for the requests that are being answered, for
-    /// [`Limits::stop_timeout`] at most.
+    /// [`Limits::stop_timeout`] at most. Returns whether all of them were.
     ///
     /// A request that breaks a rule never reaches `route`. A panic in `route` costs its client a
     /// 500, and nobody else anything.
-    pub fn run(self, route: impl Fn(&Request) -> Response + Send + Sync + 'static) {
+    pub fn run(self, route: impl Fn(&Request) -> Response + Send + Sync + 'static) -> bool {
         let Service { listener, shared } = self;
         let (permits, doormen) =
             (Permits::new(shared.limits.max_connections), Permits::new(DOORMEN));
@@ -97,9 +104,19 @@ impl Service {
                 });
             }
         }
-        if !shared.busy.all_back_within(shared.limits.stop_timeout) {
-            log("some requests are not finished, and end here");
+        let is_urgent = || shared.is_urgent.load(Ordering::Relaxed);
+        shared.busy.take_all_within(shared.limits.stop_timeout, is_urgent)
+    }
+}
+
+/// Connects to the loop, which waits for a client, so that it looks around. If the system has no
+/// descriptor left for that, it will have one when a client has gone.
+fn wake(address: SocketAddr) {
+    while let Err(error) = TcpStream::connect(address) {
+        if error.kind() == ErrorKind::ConnectionRefused {
+            return; // the loop has ended
         }
+        thread::sleep(PAUSE);
     }
 }
 
@@ -112,6 +129,7 @@ fn spawn(work: impl FnOnce() + Send + 'static) {
 /// Tells a client that there is no room for it.
 fn turn_away(client: Client) {
     client.allow(Allowance::new(FAREWELL));
+    client.linger_no_longer_than(FAREWELL);
     let full = Refused { status: 503, why: "there are too many clients here; try again soon" };
     let response = finish(Response::refused(full)).header("Retry-After", "1");
     if let Err(error) = refuse(&client, b"", response) {
@@ -126,8 +144,10 @@ fn attend(client: Client, shared: &Shared, route: &impl Fn(&Request) -> Response
     loop {
         buffer.give_back();
         client.allow(Allowance::new(shared.limits.idle_timeout));
-        if buffer.is_empty() && buffer.fill(&client).is_err() {
-            return; // it has left, or has nothing to ask: both are its right
+        while buffer.has_no_request() {
+            if buffer.fill(&client).is_err() {
+                return; // it has left, or has nothing to ask: it may do either
+            }
         }
         match answer_next(&client, &mut buffer, shared, route) {
             Ok(true) => {}
@@ -148,7 +168,7 @@ fn answer_next(
     let refused = loop {
         match Request::parse_with_chunks(buffer.bytes(), client) {
             Ok(Some(request)) => {
-                let _busy = shared.busy.take();
+                let Some(_busy) = shared.busy.take() else { return Ok(false) };
                 let goes_on = answer(&request, shared, route)?;
                 let unused = request.into_unused();
                 buffer.go_on(unused);
@@ -196,7 +216,6 @@ mod tests {
     use super::*;
     use pretty_assertions::assert_eq;
     use std::io::{Read, Write};
-    use std::net::SocketAddr;
     use std::thread::JoinHandle;
 
     /// A service that echoes bodies, and panics when it is asked to.
@@ -215,7 +234,13 @@ mod tests {
                 read.map_or_else(Response::failed, |_| Response::text(text))
             }
         };
-        (address, stop, thread::spawn(move || service.run(route)))
+        (
+            address,
+            stop,
+            thread::spawn(move || {
+                service.run(route);
+            }),
+        )
     }
 
     /// Sends a request that is the last on its connection, and returns the answer's status line.
@@ -274,6 +299,38 @@ mod tests {
         }
         assert_eq!(&answer, b"HTTP/1.1 408");
         assert_eq!(ask(address, GOOD.0, GOOD.1), "HTTP/1.1 200 OK");
+        stop();
+        running.join().expect("it ends");
+    }
+
+    #[test]
+    fn a_second_stop_waits_for_nobody() {
+        let limits = Limits { stop_timeout: Duration::from_secs(600), ..Limits::default() };
+        let (address, stop, running) = start(limits);
+        let mut stream = TcpStream::connect(address).expect("it listens");
+        let request =
+            b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\nExpect: 100-continue\r\n\r\n";
+        stream.write_all(request).expect("it reads");
+        stream.read_exact(&mut [0; 25]).expect("it says 100 Continue, and waits for the body");
+        stop();
+        stop();
+        running.join().expect("it ends, though the request has not");
+    }
+
+    #[test]
+    fn an_empty_line_between_requests_is_no_request() {
+        let limits = Limits {
+            idle_timeout: Duration::from_millis(200),
+            head_timeout: Duration::from_millis(50),
+            ..Limits::default()
+        };
+        let (address, stop, running) = start(limits);
+        let mut stream = TcpStream::connect(address).expect("it listens");
+        let request = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhi\r\n";
+        stream.write_all(request).expect("it reads");
+        let mut answers = String::new();
+        stream.read_to_string(&mut answers).expect("it closes the connection in the end");
+        assert_eq!(answers.matches("HTTP/1.1").count(), 1, "{answers}");
         stop();
         running.join().expect("it ends");
     }

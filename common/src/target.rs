@@ -1,5 +1,7 @@
 //! The request target: which resource a request is for (stage 3's lasting form).
 
+use std::net::Ipv6Addr;
+
 use crate::refused::{Refused, bad_request};
 
 /// The decoded path of a target, without its query: `/echo/a%20b?c=d` becomes `/echo/a b`.
@@ -39,9 +41,25 @@ pub fn is_authority(text: &[u8]) -> bool {
         Some((host, port)) if !port.ends_with(']') => (host, port),
         _ => (text, ""),
     };
-    let is_host = |byte: u8| byte != b'@' && (is_pchar(byte) || b"%[]".contains(&byte));
-    let is_port = port.is_empty() || port.parse::<u16>().is_ok();
-    !host.is_empty() && host.bytes().all(is_host) && is_port
+    let is_port = port.bytes().all(|byte| byte.is_ascii_digit())
+        && (port.is_empty() || port.parse::<u16>().is_ok());
+    is_host(host) && is_port
+}
+
+/// `host = IP-literal / IPv4address / reg-name`, but not empty (RFC 3986, section 3.2.2). The literal
+/// is an IPv6 address in brackets; those of later versions, which do not exist, are refused.
+fn is_host(text: &str) -> bool {
+    if let Some(address) = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+        return address.parse::<Ipv6Addr>().is_ok();
+    }
+    let is_allowed = |byte: u8| is_pchar(byte) && !b":@".contains(&byte);
+    let mut parts = text.split('%');
+    let first = parts.next().unwrap_or_default();
+    !text.is_empty()
+        && first.bytes().all(is_allowed)
+        && parts.all(|part| {
+            escape(part.as_bytes()).is_some_and(|(_, rest)| rest.iter().copied().all(is_allowed))
+        })
 }
 
 /// `pchar = unreserved / pct-encoded / sub-delims / ":" / "@"` (RFC 3986, section 3.3), the escapes
@@ -137,6 +155,19 @@ mod tests {
             assert_eq!(path("GET", target), Err(NO_PATH), "{target}");
         }
         assert_eq!(path("OPTIONS", "*"), Ok("*".to_owned()));
+    }
+
+    #[test]
+    fn an_authority_is_a_host_and_perhaps_a_port() {
+        for good in ["a", "a.b-c", "127.0.0.1:80", "[::1]", "[::1]:80", "a:", "%41", "x_y"] {
+            assert!(is_authority(good.as_bytes()), "{good}");
+        }
+        for bad in [
+            "", ":80", "a:+80", "a:65536", "a:b", "a:b:80", "[", "[]", "a[b]", "[a]", "::1", "%zz",
+            "a%", "a b", "a/b", "u@a", "a,b#", "\u{e9}",
+        ] {
+            assert!(!is_authority(bad.as_bytes()), "{bad}");
+        }
     }
 
     proptest! {

@@ -6,7 +6,7 @@ mod permits;
 use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, TcpStream};
 use std::panic::{self, AssertUnwindSafe};
-use std::process::ExitCode;
+use std::process::{self, ExitCode};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -64,9 +64,7 @@ fn main() -> ExitCode {
                 });
             }
         }
-        if !server.busy.all_back_within(args.limits.stop_timeout) {
-            common::log("some requests are not finished, and end here");
-        }
+        server.busy.take_all_within(args.limits.stop_timeout);
         server.files.abandon_uploads();
         Ok(())
     })
@@ -77,7 +75,10 @@ fn main() -> ExitCode {
 fn stop_at_a_signal(server: &Arc<Server>, address: SocketAddr) -> io::Result<()> {
     let server = Arc::clone(server);
     let stop = move || {
-        server.is_stopping.store(true, Ordering::Relaxed);
+        if server.is_stopping.swap(true, Ordering::Relaxed) {
+            server.files.abandon_uploads();
+            process::exit(130); // it is the second signal: somebody is in a hurry
+        }
         let _ = TcpStream::connect(address); // the loop in `main` waits for a client: here is one
     };
     ctrlc::set_handler(stop).map_err(io::Error::other)
@@ -94,8 +95,10 @@ fn attend(client: Client, server: &Server) {
     let mut buffer = Buffer::new();
     loop {
         client.allow(Allowance::new(server.limits.idle_timeout));
-        if buffer.is_empty() && buffer.fill(&client).is_err() {
-            return;
+        while buffer.has_no_request() {
+            if buffer.fill(&client).is_err() {
+                return; // it has left, or has nothing to ask
+            }
         }
         match answer_next(&client, &mut buffer, server) {
             Ok(true) => {}
@@ -111,7 +114,7 @@ fn answer_next(client: &Client, buffer: &mut Buffer, server: &Server) -> io::Res
     let refused = loop {
         match Request::parse(buffer.bytes(), client) {
             Ok(Some(request)) => {
-                let _busy = server.busy.take(); // until the end of this block
+                let Some(_busy) = server.busy.take() else { return Ok(false) };
                 let goes_on = answer(&request, server)?;
                 let unused = request.into_unused();
                 buffer.go_on(unused);

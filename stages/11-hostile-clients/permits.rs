@@ -22,18 +22,21 @@ impl Permits {
     /// Takes a permit, if there is one left.
     pub fn take(self: &Arc<Permits>) -> Option<Permit> {
         let mut taken = self.taken.lock().expect("nobody panics while counting");
-        if *taken == self.count {
+        if *taken >= self.count {
             return None;
         }
         *taken += 1;
         Some(Permit(Arc::clone(self)))
     }
 
-    /// Waits until all permits are back, but no longer than `time`. Returns whether they are.
-    pub fn all_back_within(&self, time: Duration) -> bool {
+    /// Waits until all permits are back, but no longer than `time`, and then keeps them: nobody gets
+    /// one any more.
+    pub fn take_all_within(&self, time: Duration) {
         let taken = self.taken.lock().expect("nobody panics while counting");
         let waited = self.came_back.wait_timeout_while(taken, time, |taken| *taken > 0);
-        waited.is_ok_and(|(taken, _)| *taken == 0)
+        if let Ok((mut taken, _)) = waited {
+            *taken += self.count;
+        }
     }
 }
 

@@ -44,7 +44,10 @@ fn answer(mut request: Request, directory: &Path) -> io::Result<()> {
         return request.respond(Response::empty(201));
     }
     match File::open(path) {
-        Ok(file) => request.respond(Response::from_file(file)),
+        Ok(file) => {
+            // With its length, and not in chunks, as the others send it.
+            request.respond(Response::from_file(file).with_chunked_threshold(usize::MAX))
+        }
         Err(_) => request.respond(Response::empty(404)),
     }
 }
