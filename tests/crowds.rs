@@ -17,7 +17,7 @@ const LIMIT_FOR_EACH: u64 = 64;
 
 /// How many clients there are.
 fn crowd() -> usize {
-    env::var("CROWD").ok().and_then(|number| number.parse().ok()).unwrap_or(800)
+    env::var("CROWD").ok().and_then(|number| number.parse().ok()).unwrap_or(300)
 }
 
 fn expect_little_memory(server: &Server, who: &str, before: u64) -> Check {

@@ -149,7 +149,7 @@ const STYLES: [&str; 9] = [
 const PERSISTENT_STYLES: [&str; 1] = ["style-keep-alive"];
 
 /// How many servers are checked at a time. Most of them wait.
-const AT_A_TIME: usize = 8;
+const AT_A_TIME: usize = 16;
 
 /// The program that runs the checks of a stage, as cargo built it.
 fn checks(stage: usize) -> &'static PathBuf {

@@ -2,11 +2,14 @@
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// How much of an upload is in memory at a time.
+const BLOCK: usize = 128 * 1024;
 
 /// How the names of unfinished uploads begin. No request can name such a file.
 const UNFINISHED: &str = ".upload-";
@@ -41,7 +44,7 @@ impl Directory {
     /// `NotFound` when there is no such file, when the name leads out of the directory, and when
     /// it names something else than a file.
     pub fn open(&self, name: &str) -> io::Result<File> {
-        let path = self.place(name)?.canonicalize().map_err(|_| not_found())?;
+        let path = self.join(name)?.canonicalize().map_err(|_| not_found())?;
         if !self.contains(&path) || !path.is_file() {
             return Err(not_found());
         }
@@ -60,8 +63,15 @@ impl Directory {
     pub fn store(&self, name: &str, mut content: impl Read) -> io::Result<()> {
         let place = self.place(name)?;
         let mut upload = Upload::new(&place, &self.uploads)?;
-        io::copy(&mut content, &mut upload.file)?;
-        upload.finish(&place)
+        let mut block = vec![0; BLOCK]; // `io::copy` would take small ones
+        loop {
+            match content.read(&mut block) {
+                Ok(0) => return upload.finish(&place),
+                Ok(count) => upload.file.write_all(&block[..count])?,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
     }
 
     /// Removes what there is of unfinished uploads, which will fail, as will all that begin later.
@@ -81,11 +91,7 @@ impl Directory {
     ///
     /// `NotFound` if there is no such place.
     pub fn place(&self, name: &str) -> io::Result<PathBuf> {
-        let root = self.root.as_ref().ok_or_else(not_found)?;
-        if !is_plain(name) {
-            return Err(not_found());
-        }
-        let path = root.join(name);
+        let path = self.join(name)?;
         let (Some(parent), Some(file_name)) = (path.parent(), path.file_name()) else {
             return Err(not_found());
         };
@@ -96,6 +102,12 @@ impl Directory {
             Err(error) => error.kind() == io::ErrorKind::NotFound, // free, or not a possible name
         };
         if self.contains(&parent) && usable { Ok(place) } else { Err(not_found()) }
+    }
+
+    /// The path that a plain name stands for, before any link on it is followed.
+    fn join(&self, name: &str) -> io::Result<PathBuf> {
+        let root = self.root.as_ref().ok_or_else(not_found)?;
+        if is_plain(name) { Ok(root.join(name)) } else { Err(not_found()) }
     }
 
     fn contains(&self, path: &Path) -> bool {

@@ -182,8 +182,8 @@ impl Response {
         }
     }
 
-    /// Writes the response: the head and a small body in one piece, a file block by block, a stream
-    /// chunk by chunk.
+    /// Writes the response: the head and a small body in one piece, a large file block by block, a
+    /// stream chunk by chunk.
     ///
     /// # Errors
     ///
@@ -201,13 +201,18 @@ impl Response {
     /// As [`Response::write_to`].
     pub(crate) fn write_for(self, version: Version, mut client: impl Write) -> io::Result<()> {
         let mut head = self.head(version)?;
-        if let Content::Bytes(body) = &self.body {
-            head.extend_from_slice(body);
+        match &self.body {
+            Content::Bytes(body) => head.extend_from_slice(body),
+            Content::File(file, length) if *length <= BLOCK as u64 => {
+                copy(file, *length, &mut head)?;
+            }
+            _ => {}
         }
         client.write_all(&head)?;
         match self.body {
             Content::Bytes(_) => Ok(()),
-            Content::File(file, length) => copy(file, length, client),
+            Content::File(_, length) if length <= BLOCK as u64 => Ok(()),
+            Content::File(file, length) => copy(&file, length, client),
             Content::Stream(source) if version == Version::Http11 => write_chunked(source, client),
             Content::Stream(mut source) => io::copy(&mut source, &mut client).map(drop),
             Content::ByHand(write) => write(&mut client),
@@ -260,9 +265,9 @@ impl Response {
 }
 
 /// Copies exactly `length` bytes.
-fn copy(file: File, length: u64, mut client: impl Write) -> io::Result<()> {
+fn copy(file: &File, length: u64, mut client: impl Write) -> io::Result<()> {
     let mut file = file.take(length);
-    let mut block = vec![0; BLOCK];
+    let mut block = vec![0; BLOCK.min(usize::try_from(length).unwrap_or(BLOCK))];
     let mut left = length;
     while left > 0 {
         let count = file.read(&mut block)?;
