@@ -173,6 +173,7 @@ pub(crate) fn write_chunked(mut source: impl Read, mut client: impl Write) -> io
         block[start..SIZE_LINE].copy_from_slice(size.as_bytes());
         block[end - 2..end].copy_from_slice(b"\r\n");
         client.write_all(&block[start..end])?;
+        client.flush()?; // somebody may be watching
     }
 }
 

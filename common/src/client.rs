@@ -1,7 +1,7 @@
 //! A client's connection: timed, and closed gently (stage 1's lasting form; its allowance is stage
 //! 11's).
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::fmt::Display;
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -18,6 +18,9 @@ pub const LINGER: Duration = Duration::from_secs(2);
 
 /// How long the server goes on listening to a client that does not stop talking.
 pub const LINGER_AT_MOST: Duration = Duration::from_secs(30);
+
+/// The most bytes that are held back to be written together.
+const MOST_HELD: usize = 64 * 1024;
 
 /// A client's connection: to be read and written through `&Client`, as a `&TcpStream` is.
 ///
@@ -38,6 +41,9 @@ pub struct Client {
     /// How long the socket waits for a read and for a write: asking for another time is a call to
     /// the system, which most requests can do without.
     waits: [Cell<Duration>; 2],
+    /// Whether writes are held back, to go out together; and what has been.
+    holds: Cell<bool>,
+    held: RefCell<Vec<u8>>,
     /// How long it may take to close the connection gently.
     linger: Cell<Duration>,
     /// Whether anything has been written that a reset could destroy.
@@ -55,6 +61,8 @@ impl Client {
             quiet,
             allowance: Cell::new(None),
             waits: [Cell::new(TIMEOUT), Cell::new(TIMEOUT)],
+            holds: Cell::new(false),
+            held: RefCell::default(),
             linger: Cell::new(LINGER_AT_MOST),
             answered: Cell::new(false),
         })
@@ -71,6 +79,35 @@ impl Client {
             Err(error) => error.kind() == io::ErrorKind::Interrupted,
             Ok(count) => count > 0,
         }
+    }
+
+    /// Says whether what is written may be held back, up to 64 KiB, because more is to be written
+    /// soon. It goes out before anything is read from the client, when it is flushed, and when the
+    /// connection is closed.
+    pub(crate) fn hold(&self, holds: bool) {
+        self.holds.set(holds);
+    }
+
+    /// Writes what has been held back.
+    fn let_go(&self) -> io::Result<()> {
+        let held = self.held.take();
+        let mut rest = &held[..];
+        while !rest.is_empty() {
+            match self.write_now(rest)? {
+                0 => return Err(io::ErrorKind::WriteZero.into()),
+                count => rest = &rest[count..],
+            }
+        }
+        Ok(())
+    }
+
+    fn write_now(&self, bytes: &[u8]) -> io::Result<usize> {
+        self.answered.set(true);
+        let written = self.within_time(Direction::Write, || (&self.stream).write(bytes));
+        if written.is_err() {
+            self.linger.set(Duration::ZERO); // nothing can be lost any more
+        }
+        written
     }
 
     /// Spends no more than this time on closing the connection gently, instead of
@@ -136,27 +173,29 @@ impl Client {
 
 impl Read for &Client {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.let_go()?; // the client may be waiting for that
         self.within_time(Direction::Read, || (&self.stream).read(buffer))
     }
 }
 
 impl Write for &Client {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.answered.set(true);
-        let written = self.within_time(Direction::Write, || (&self.stream).write(bytes));
-        if written.is_err() {
-            self.linger.set(Duration::ZERO); // nothing can be lost any more
+        if self.holds.get() && self.held.borrow().len() + bytes.len() <= MOST_HELD {
+            self.held.borrow_mut().extend_from_slice(bytes);
+            return Ok(bytes.len());
         }
-        written
+        self.let_go()?;
+        self.write_now(bytes)
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        Ok(())
+        self.let_go()
     }
 }
 
 impl Drop for Client {
     fn drop(&mut self) {
+        let _ = self.let_go();
         let _ = self.stream.shutdown(Shutdown::Write);
         if !self.answered.get() {
             return;

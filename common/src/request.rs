@@ -55,6 +55,11 @@ impl<'a> Request<'a> {
         Ok(Some(Request { head, length, path, body, client }))
     }
 
+    /// Whether more of what the client has sent is there already: a body, or the next request.
+    pub(crate) fn is_followed(&self) -> bool {
+        !self.body.input().rest().is_empty()
+    }
+
     /// What is left over after this request, for [`Buffer::go_on`].
     pub fn into_unused(self) -> Unused {
         let (taken, ahead) = self.body.into_input().into_unused();

@@ -169,6 +169,10 @@ fn answer_next(
         match Request::parse_with_chunks(buffer.bytes(), client) {
             Ok(Some(request)) => {
                 let Some(_busy) = shared.busy.take() else { return Ok(false) };
+                // The next answer may come with this one. If the server is stopped in between, both are
+                // lost: that is no harm for requests that can be repeated.
+                let can_be_repeated = matches!(request.method(), "GET" | "HEAD");
+                client.hold(can_be_repeated && request.is_followed());
                 let goes_on = answer(&request, shared, route)?;
                 let unused = request.into_unused();
                 buffer.go_on(unused);

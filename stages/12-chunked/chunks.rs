@@ -114,6 +114,7 @@ pub fn write_chunks(mut source: impl Read, client: &mut dyn Write) -> io::Result
         chunk.extend_from_slice(&block[..count]);
         chunk.extend_from_slice(b"\r\n");
         client.write_all(&chunk)?;
+        client.flush()?; // somebody may be watching
         if count == 0 {
             return Ok(()); // an empty chunk is the last one
         }
