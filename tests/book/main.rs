@@ -18,6 +18,7 @@
 mod blocks;
 mod items;
 mod links;
+#[cfg(unix)]
 mod sessions;
 
 use std::env;
