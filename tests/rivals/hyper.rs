@@ -4,6 +4,7 @@ use std::convert::Infallible;
 use std::env;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
@@ -53,8 +54,12 @@ async fn answer(request: Request<Incoming>, directory: Arc<PathBuf>) -> Result<A
     })
 }
 
+/// Writes beside the place and renames, as the stages do: a file is there as a whole or not at all.
 async fn store(request: Request<Incoming>, path: PathBuf) -> std::io::Result<Answer> {
-    let mut file = fs::File::create(path).await?;
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    let count = COUNT.fetch_add(1, Ordering::Relaxed);
+    let unfinished = path.with_file_name(format!(".unfinished-{count}"));
+    let mut file = fs::File::create(&unfinished).await?;
     let mut body = request.into_body();
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(std::io::Error::other)?;
@@ -63,6 +68,7 @@ async fn store(request: Request<Incoming>, path: PathBuf) -> std::io::Result<Ans
         }
     }
     file.flush().await?;
+    fs::rename(unfinished, path).await?;
     Ok(empty(StatusCode::CREATED))
 }
 

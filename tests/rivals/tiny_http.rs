@@ -1,10 +1,11 @@
 //! The endpoints that are measured, with tiny_http, as one would write them with it.
 
 use std::env;
-use std::fs::File;
-use std::io;
+use std::fs::{self, File};
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 
 use tiny_http::{Header, Method, Request, Response, Server};
@@ -40,7 +41,7 @@ fn answer(mut request: Request, directory: &Path) -> io::Result<()> {
     };
     let path = directory.join(name);
     if *request.method() == Method::Post {
-        io::copy(request.as_reader(), &mut File::create(path)?)?;
+        store(request.as_reader(), &path)?;
         return request.respond(Response::empty(201));
     }
     match File::open(path) {
@@ -50,4 +51,13 @@ fn answer(mut request: Request, directory: &Path) -> io::Result<()> {
         }
         Err(_) => request.respond(Response::empty(404)),
     }
+}
+
+/// Writes beside the place and renames, as the stages do: a file is there as a whole or not at all.
+fn store(content: &mut dyn Read, path: &Path) -> io::Result<()> {
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    let count = COUNT.fetch_add(1, Ordering::Relaxed);
+    let unfinished = path.with_file_name(format!(".unfinished-{count}"));
+    io::copy(content, &mut File::create(&unfinished)?)?;
+    fs::rename(unfinished, path)
 }
