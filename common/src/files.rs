@@ -44,11 +44,14 @@ impl Directory {
     /// `NotFound` when there is no such file, when the name leads out of the directory, and when
     /// it names something else than a file.
     pub fn open(&self, name: &str) -> io::Result<File> {
-        let path = self.join(name)?.canonicalize().map_err(|_| not_found())?;
-        if !self.contains(&path) || !path.is_file() {
-            return Err(not_found());
+        let mut path = self.locate(name)?;
+        let mut found = path.symlink_metadata().map_err(|_| not_found())?;
+        if found.is_symlink() {
+            path = self.real(&path)?;
+            found = path.metadata()?;
         }
-        File::open(path)
+        // Opening something else may have no end: a pipe waits for somebody who writes.
+        if found.is_file() { File::open(path) } else { Err(not_found()) }
     }
 
     /// Stores all of `content` under `name`, instead of what was there before.
@@ -91,23 +94,28 @@ impl Directory {
     ///
     /// `NotFound` if there is no such place.
     pub fn place(&self, name: &str) -> io::Result<PathBuf> {
-        let path = self.join(name)?;
-        let (Some(parent), Some(file_name)) = (path.parent(), path.file_name()) else {
-            return Err(not_found());
-        };
-        let parent = parent.canonicalize().map_err(|_| not_found())?;
-        let place = parent.join(file_name);
-        let usable = match fs::metadata(&place) {
+        let place = self.locate(name)?;
+        let is_usable = match place.metadata() {
             Ok(found) => !found.is_dir(),
             Err(error) => error.kind() == io::ErrorKind::NotFound, // free, or not a possible name
         };
-        if self.contains(&parent) && usable { Ok(place) } else { Err(not_found()) }
+        if is_usable { Ok(place) } else { Err(not_found()) }
     }
 
-    /// The path that a plain name stands for, before any link on it is followed.
-    fn join(&self, name: &str) -> io::Result<PathBuf> {
-        let root = self.root.as_ref().ok_or_else(not_found)?;
-        if is_plain(name) { Ok(root.join(name)) } else { Err(not_found()) }
+    /// The path that a plain name stands for, in a directory that really is inside the root. Only its
+    /// last part may be a link.
+    fn locate(&self, name: &str) -> io::Result<PathBuf> {
+        let root = self.root.as_ref().filter(|_| is_plain(name)).ok_or_else(not_found)?;
+        match name.rsplit_once('/') {
+            Some((parent, last)) => Ok(self.real(&root.join(parent))?.join(last)),
+            None => Ok(root.join(name)), // no need to ask about the root again
+        }
+    }
+
+    /// Where something really is, if that is inside the root.
+    fn real(&self, path: &Path) -> io::Result<PathBuf> {
+        let path = path.canonicalize().map_err(|_| not_found())?;
+        if self.contains(&path) { Ok(path) } else { Err(not_found()) }
     }
 
     fn contains(&self, path: &Path) -> bool {
