@@ -59,7 +59,7 @@ impl<'a> Body<'a> {
     ) -> Result<Body<'a>, Refused> {
         let framing = framing(head)?;
         let has_content = !matches!(framing, Framing::None | Framing::Length(0));
-        let waits = expects_continue(head) && rest.is_empty() && has_content;
+        let waits = has_content && rest.is_empty() && expects_continue(head);
         Ok(Body {
             framing,
             input: Input::new(rest, client),

@@ -90,18 +90,15 @@ pub(crate) fn check_bytes(bytes: &[u8]) -> Result<(), Refused> {
     let mut previous = 0;
     for &byte in bytes {
         match byte {
-            b'\n' if previous != b'\r' => {
+            b'\n' if previous == b'\r' => {}
+            b'\n' => {
                 return Err(bad_request("a line of the head ends with LF alone, not with CR LF"));
             }
-            b'\n' => {}
             _ if previous == b'\r' => {
                 return Err(bad_request("a CR in the head is not followed by LF"));
             }
-            b'\r' | b'\t' => {}
-            _ if byte.is_ascii_control() => {
-                return Err(bad_request("the head contains a control character"));
-            }
-            _ => {}
+            b' '..=b'~' | 0x80.. | b'\r' | b'\t' => {}
+            _ => return Err(bad_request("the head contains a control character")),
         }
         previous = byte;
     }
@@ -112,12 +109,8 @@ pub(crate) fn check_bytes(bytes: &[u8]) -> Result<(), Refused> {
 fn request_line(line: &[u8]) -> Result<(&str, &str, &str, Version), Refused> {
     let malformed = bad_request("the request line is not: method, space, target, space, version");
     let line = std::str::from_utf8(line).map_err(|_| malformed)?;
-    let mut words = line.split(' ');
-    let (Some(method), Some(target), Some(version), None) =
-        (words.next(), words.next(), words.next(), words.next())
-    else {
-        return Err(malformed);
-    };
+    let (method, rest) = line.split_once(' ').ok_or(malformed)?;
+    let (target, version) = rest.split_once(' ').ok_or(malformed)?;
     if !is_token(method.as_bytes()) || target.is_empty() {
         return Err(malformed);
     }
@@ -163,8 +156,13 @@ pub(crate) fn check_fields(fields: &[u8]) -> Result<(), Refused> {
 
 /// `token = 1*tchar` (RFC 9110, section 5.6.2)
 fn is_token(bytes: &[u8]) -> bool {
-    let is_tchar = |byte: &u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte);
-    !bytes.is_empty() && bytes.iter().all(is_tchar)
+    !bytes.is_empty() && bytes.iter().all(|&byte| is_tchar(byte))
+}
+
+fn is_tchar(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric()
+        || matches!(byte, b'!' | b'#' | b'$' | b'%' | b'&' | b'\'' | b'*' | b'+')
+        || matches!(byte, b'-' | b'.' | b'^' | b'_' | b'`' | b'|' | b'~')
 }
 
 #[cfg(test)]

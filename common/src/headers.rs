@@ -30,9 +30,12 @@ impl<'a> Headers<'a> {
 
     /// The values of the fields called `name`, in any case (RFC 9110, section 5.1).
     pub fn all<'n>(&self, name: &'n str) -> impl Iterator<Item = &'a [u8]> + use<'a, 'n> {
-        self.iter()
-            .filter(|(found, _)| found.eq_ignore_ascii_case(name.as_bytes()))
-            .map(|(_, value)| value)
+        self.lines.split(|&byte| byte == b'\n').filter_map(|line| {
+            // No name contains a colon, so what stands before this one is all of the name.
+            let (found, rest) = line.split_at_checked(name.len())?;
+            let value = rest.strip_prefix(b":")?;
+            found.eq_ignore_ascii_case(name.as_bytes()).then(|| value.trim_ascii())
+        })
     }
 
     /// The value of the first field called `name`, in any case.

@@ -1,5 +1,6 @@
 //! A request, read from a client (stage 3's lasting form; its body is stage 8's).
 
+use std::borrow::Cow;
 use std::fmt::Display;
 use std::io;
 
@@ -18,7 +19,7 @@ pub struct Request<'a> {
     head: Head<'a>,
     /// How many bytes the head has.
     length: usize,
-    path: String,
+    path: Cow<'a, str>,
     body: Body<'a>,
     client: &'a Client,
 }

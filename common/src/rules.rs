@@ -5,10 +5,6 @@ use crate::refused::{Refused, bad_request};
 use crate::target::is_authority;
 use crate::{Limits, Request};
 
-/// The methods of RFC 9110, section 9, and of RFC 5789.
-const METHODS: [&str; 9] =
-    ["GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"];
-
 /// Refuses a request that breaks a rule of the protocol, or one of this server's limits, which
 /// hold whatever the request is for.
 ///
@@ -18,7 +14,7 @@ const METHODS: [&str; 9] =
 /// for an expectation other than `100-continue`, 413 for a body that is larger than allowed.
 pub fn check(request: &Request, limits: &Limits) -> Result<(), Refused> {
     check_host(request)?;
-    if !METHODS.contains(&request.method()) {
+    if !is_method(request.method()) {
         return Err(Refused { status: 501, why: "this server does not know the method" });
     }
     let mut expectations = request.headers().list("Expect");
@@ -29,6 +25,14 @@ pub fn check(request: &Request, limits: &Limits) -> Result<(), Refused> {
         return Err(Refused { status: 413, why: "the body is larger than this server takes" });
     }
     Ok(())
+}
+
+/// Whether it is a method of RFC 9110, section 9, or of RFC 5789.
+fn is_method(method: &str) -> bool {
+    matches!(
+        method,
+        "GET" | "HEAD" | "POST" | "PUT" | "DELETE" | "CONNECT" | "OPTIONS" | "TRACE" | "PATCH"
+    )
 }
 
 fn check_host(request: &Request) -> Result<(), Refused> {

@@ -212,7 +212,7 @@ fn answer(
 
 /// Adds what every response has.
 fn finish(response: Response) -> Response {
-    date::with_now(|date| response.explained().header("Date", date))
+    date::with_now(|date| response.explained().header("Date", date.to_owned()))
 }
 
 #[cfg(test)]
