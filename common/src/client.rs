@@ -22,6 +22,9 @@ pub const LINGER_AT_MOST: Duration = Duration::from_secs(30);
 /// The most bytes that are held back to be written together.
 const MOST_HELD: usize = 64 * 1024;
 
+/// The most memory for such bytes that is kept when they have been written.
+const MOST_KEPT: usize = 4 * 1024;
+
 /// A client's connection: to be read and written through `&Client`, as a `&TcpStream` is.
 ///
 /// A read or a write that waits longer than [`TIMEOUT`] is an error of the kind `TimedOut`. A client
@@ -38,9 +41,9 @@ pub struct Client {
     peer: SocketAddr,
     quiet: bool,
     allowance: Cell<Option<Allowance>>,
-    /// How long the socket waits for a read and for a write: asking for another time is a call to
-    /// the system, which most requests can do without.
-    waits: [Cell<Duration>; 2],
+    /// How long the socket waits for a read and for a write, if it has been told: telling it is a call
+    /// to the system, which most requests can do without.
+    waits: [Cell<Option<Duration>>; 2],
     /// Whether writes are held back, to go out together; and what has been.
     holds: Cell<bool>,
     held: RefCell<Vec<u8>>,
@@ -52,15 +55,13 @@ pub struct Client {
 
 impl Client {
     pub(crate) fn new(stream: TcpStream, peer: SocketAddr, quiet: bool) -> io::Result<Client> {
-        stream.set_read_timeout(Some(TIMEOUT))?;
-        stream.set_write_timeout(Some(TIMEOUT))?;
         stream.set_nodelay(true)?;
         Ok(Client {
             stream,
             peer,
             quiet,
             allowance: Cell::new(None),
-            waits: [Cell::new(TIMEOUT), Cell::new(TIMEOUT)],
+            waits: [Cell::default(), Cell::default()],
             holds: Cell::new(false),
             held: RefCell::default(),
             linger: Cell::new(LINGER_AT_MOST),
@@ -68,7 +69,7 @@ impl Client {
         })
     }
 
-    /// Gives the client time for all that it reads and writes from now on, taken together.
+    /// Gives the client time for all that is read and written from now on, taken together.
     pub fn allow(&self, allowance: Allowance) {
         self.allowance.set(Some(allowance));
     }
@@ -90,7 +91,7 @@ impl Client {
 
     /// Writes what has been held back.
     fn let_go(&self) -> io::Result<()> {
-        let held = self.held.take();
+        let mut held = self.held.borrow_mut();
         let mut rest = &held[..];
         while !rest.is_empty() {
             match self.write_now(rest)? {
@@ -98,6 +99,8 @@ impl Client {
                 count => rest = &rest[count..],
             }
         }
+        held.clear();
+        held.shrink_to(MOST_KEPT);
         Ok(())
     }
 
@@ -123,7 +126,7 @@ impl Client {
         mut transfer: impl FnMut() -> io::Result<usize>,
     ) -> io::Result<usize> {
         loop {
-            let left = self.allowance.get().map(Allowance::left).transpose()?;
+            let left = self.time_left()?;
             self.wait_no_longer_than(left.unwrap_or(TIMEOUT), direction)?;
             match transfer() {
                 // A process that was stopped and goes on (Ctrl-Z, then `fg`) has missed nothing.
@@ -139,11 +142,19 @@ impl Client {
         }
     }
 
+    /// What is left of the client's allowance, if it has one.
+    fn time_left(&self) -> io::Result<Option<Duration>> {
+        let mut allowance = self.allowance.get();
+        let left = allowance.as_mut().map(Allowance::left).transpose();
+        self.allowance.set(allowance);
+        left
+    }
+
     /// Sees to it that the socket waits for so long or for somewhat less, so that the next time,
     /// which is rarely the same to the microsecond, finds it set already.
     fn wait_no_longer_than(&self, time: Duration, direction: Direction) -> io::Result<()> {
         let waits = &self.waits[direction as usize];
-        if (time / 2..=time).contains(&waits.get()) {
+        if waits.get().is_some_and(|waits| (time / 2..=time).contains(&waits)) {
             return Ok(());
         }
         let time = (time * 3 / 4).max(Duration::from_millis(1));
@@ -151,7 +162,7 @@ impl Client {
             Direction::Read => self.stream.set_read_timeout(Some(time))?,
             Direction::Write => self.stream.set_write_timeout(Some(time))?,
         }
-        waits.set(time);
+        waits.set(Some(time));
         Ok(())
     }
 
@@ -174,18 +185,26 @@ impl Client {
 impl Read for &Client {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         self.let_go()?; // the client may be waiting for that
-        self.within_time(Direction::Read, || (&self.stream).read(buffer))
+        let count = self.within_time(Direction::Read, || (&self.stream).read(buffer))?;
+        if count == 0 && !buffer.is_empty() {
+            self.linger.set(Duration::ZERO); // the client will send nothing any more
+        }
+        Ok(count)
     }
 }
 
 impl Write for &Client {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if self.holds.get() && self.held.borrow().len() + bytes.len() <= MOST_HELD {
-            self.held.borrow_mut().extend_from_slice(bytes);
-            return Ok(bytes.len());
+        let held = self.held.borrow().len();
+        if (!self.holds.get() && held == 0) || held + bytes.len() > MOST_HELD {
+            self.let_go()?;
+            return self.write_now(bytes);
         }
-        self.let_go()?;
-        self.write_now(bytes)
+        self.held.borrow_mut().extend_from_slice(bytes);
+        if !self.holds.get() {
+            self.let_go()?;
+        }
+        Ok(bytes.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -196,10 +215,10 @@ impl Write for &Client {
 impl Drop for Client {
     fn drop(&mut self) {
         let _ = self.let_go();
-        let _ = self.stream.shutdown(Shutdown::Write);
-        if !self.answered.get() {
+        if !self.answered.get() || self.linger.get().is_zero() {
             return;
         }
+        let _ = self.stream.shutdown(Shutdown::Write);
         let deadline = Instant::now() + self.linger.get();
         let mut discarded = [0; 8 * 1024];
         loop {
@@ -219,18 +238,20 @@ enum Direction {
     Write,
 }
 
-/// The time that a client has for a part of its conversation, in however many pieces.
+/// The time that a client has for a part of its conversation, in however many pieces. It begins when
+/// the server first reads or writes: what the server does before is not the client's doing.
 #[derive(Debug, Clone, Copy)]
 pub struct Allowance {
     time: Duration,
     per_byte: Duration,
-    deadline: Instant,
+    /// Set when the time has begun.
+    deadline: Option<Instant>,
 }
 
 impl Allowance {
-    /// So much time, beginning now.
+    /// So much time.
     pub fn new(time: Duration) -> Allowance {
-        Allowance { time, per_byte: Duration::ZERO, deadline: Instant::now() + time }
+        Allowance { time, per_byte: Duration::ZERO, deadline: None }
     }
 
     /// The same, and somewhat more for each byte that passes, so that whoever is quick enough may go
@@ -241,19 +262,23 @@ impl Allowance {
         Allowance { per_byte, ..self }
     }
 
-    /// So much time from one write to the next, as often as it takes. Nobody sees how fast a client
-    /// reads: the system takes megabytes off a server's hands at once, and then nothing for a while.
-    pub fn between_writes(time: Duration) -> Allowance {
+    /// So much time for each write, as often as it takes. Nobody sees how fast a client reads: the
+    /// system takes megabytes off a server's hands at once, and then nothing for a while.
+    pub fn for_each_write(time: Duration) -> Allowance {
         Allowance::new(time).and_per_byte(time)
     }
 
-    /// What is left of it.
+    /// What is left of it. It begins now if it has not begun before.
     ///
     /// # Errors
     ///
     /// `TimedOut` when nothing is.
-    fn left(self) -> io::Result<Duration> {
-        match self.deadline.saturating_duration_since(Instant::now()) {
+    fn left(&mut self) -> io::Result<Duration> {
+        let Some(deadline) = self.deadline else {
+            self.deadline = Some(Instant::now() + self.time);
+            return Ok(self.time);
+        };
+        match deadline.saturating_duration_since(Instant::now()) {
             Duration::ZERO => {
                 Err(io::Error::new(io::ErrorKind::TimedOut, "the client is too slow"))
             }
@@ -264,8 +289,13 @@ impl Allowance {
     /// What it is after so many bytes have passed.
     fn after(self, count: usize) -> Allowance {
         let more = self.per_byte.saturating_mul(u32::try_from(count).unwrap_or(u32::MAX));
-        let most = Instant::now() + self.time;
-        let deadline = self.deadline.checked_add(more).map_or(most, |deadline| deadline.min(most));
+        let deadline = match self.deadline {
+            Some(deadline) if more.is_zero() => Some(deadline),
+            Some(deadline) if more < self.time => {
+                Some((deadline + more).min(Instant::now() + self.time))
+            }
+            _ => None, // all of it begins anew
+        };
         Allowance { deadline, ..self }
     }
 }

@@ -1,6 +1,7 @@
 //! What becomes of a connection after a response (stage 10's lasting form).
 
 use std::io;
+use std::time::Duration;
 
 use crate::head::Version;
 use crate::{Request, Response, respond};
@@ -23,7 +24,11 @@ pub const MAX_SKIPPED: u64 = 64 * 1024;
 pub fn conclude(request: &Request, response: Response, is_last: bool) -> io::Result<bool> {
     let unread = request.unread().filter(|&bytes| bytes <= MAX_SKIPPED);
     let is_last = is_last || response.is_last(request.version());
-    if is_last || unread.is_none() || !client_goes_on(request) {
+    let client_goes_on = client_goes_on(request);
+    if is_last || unread.is_none() || !client_goes_on {
+        if !client_goes_on && request.is_all() {
+            request.client().linger_no_longer_than(Duration::ZERO); // it has promised to be silent
+        }
         respond(request, response.header("Connection", "close"))?;
         return Ok(false);
     }

@@ -60,7 +60,8 @@ impl<'a> Input<'a> {
         (self.used.get(), self.ahead.into_inner())
     }
 
-    fn is_empty(&self) -> bool {
+    /// Whether all that has been read is used.
+    pub(crate) fn is_empty(&self) -> bool {
         self.used.get() == self.rest.len() && self.ahead.borrow().is_empty()
     }
 }

@@ -61,6 +61,11 @@ impl<'a> Request<'a> {
         !self.body.input().rest().is_empty()
     }
 
+    /// Whether all of the request has been read, and nothing that comes after it.
+    pub(crate) fn is_all(&self) -> bool {
+        self.unread() == Some(0) && self.body.input().is_empty()
+    }
+
     /// What is left over after this request, for [`Buffer::go_on`].
     pub fn into_unused(self) -> Unused {
         let (taken, ahead) = self.body.into_input().into_unused();

@@ -185,7 +185,7 @@ fn answer_next(
             Err(refused) => break refused,
         }
     };
-    client.allow(Allowance::between_writes(shared.limits.send_timeout));
+    client.allow(Allowance::for_each_write(shared.limits.send_timeout));
     refuse(client, buffer.bytes(), finish(Response::refused(refused)))?;
     Ok(false)
 }
@@ -206,7 +206,7 @@ fn answer(
         }),
         Err(refused) => Response::refused(refused),
     };
-    client.allow(Allowance::between_writes(shared.limits.send_timeout));
+    client.allow(Allowance::for_each_write(shared.limits.send_timeout));
     conclude(request, finish(response), shared.is_stopping.load(Ordering::Relaxed))
 }
 

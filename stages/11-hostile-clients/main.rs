@@ -127,7 +127,7 @@ fn answer_next(client: &Client, buffer: &mut Buffer, server: &Server) -> io::Res
             Err(refused) => break refused,
         }
     };
-    client.allow(Allowance::between_writes(server.limits.send_timeout));
+    client.allow(Allowance::for_each_write(server.limits.send_timeout));
     common::refuse(client, buffer.bytes(), finish(Response::refused(refused)))?;
     Ok(false)
 }
@@ -141,7 +141,7 @@ fn answer(request: &Request, server: &Server) -> io::Result<bool> {
     let response = panic::catch_unwind(route).unwrap_or_else(|_| {
         Response::refused(Refused { status: 500, why: "this server has made a mistake" })
     });
-    client.allow(Allowance::between_writes(server.limits.send_timeout));
+    client.allow(Allowance::for_each_write(server.limits.send_timeout));
     common::conclude(request, finish(response), server.is_stopping.load(Ordering::Relaxed))
 }
 
