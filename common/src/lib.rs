@@ -25,6 +25,7 @@
 //! | `coding` | 9 | what the client can decode, and gzip |
 //! | `connection` | 10 | what becomes of a connection after a response |
 //! | `permits` | 11 | a limit for what happens at the same time |
+//! | `workers` | 11 | threads that are used again |
 //! | `date` | 11 | the time as HTTP writes it |
 //! | `rules` | 11 | what no handler needs to see |
 //! | `service` | 11 | a server with limits |
@@ -55,6 +56,7 @@ mod rules;
 mod server;
 mod service;
 mod target;
+mod workers;
 
 pub use args::{Args, Limits, run, run_with_directory, run_with_limits};
 pub use body::{Body, MAX_BODY};

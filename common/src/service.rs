@@ -9,6 +9,7 @@ use std::thread;
 use std::time::Duration;
 
 use crate::permits::Permits;
+use crate::workers::Workers;
 use crate::{
     Allowance, Args, Buffer, Client, Limits, Listener, Refused, Request, Response, conclude, date,
     log, refuse, rules,
@@ -86,19 +87,19 @@ impl Service {
         let Service { listener, shared } = self;
         let (permits, doormen) =
             (Permits::new(shared.limits.max_connections), Permits::new(DOORMEN));
-        let route = Arc::new(route);
+        let (workers, route) = (Workers::default(), Arc::new(route));
         for client in listener {
             if shared.is_stopping.load(Ordering::Relaxed) {
                 break; // and give the port back
             }
             if let Some(permit) = permits.take() {
                 let (shared, route) = (Arc::clone(&shared), Arc::clone(&route));
-                spawn(move || {
+                employ(&workers, move || {
                     attend(client, &shared, &*route);
                     drop(permit);
                 });
             } else if let Some(permit) = doormen.take() {
-                spawn(move || {
+                employ(&workers, move || {
                     turn_away(client);
                     drop(permit);
                 });
@@ -120,8 +121,8 @@ fn wake(address: SocketAddr) {
     }
 }
 
-fn spawn(work: impl FnOnce() + Send + 'static) {
-    if let Err(error) = thread::Builder::new().spawn(work) {
+fn employ(workers: &Workers, job: impl FnOnce() + Send + 'static) {
+    if let Err(error) = workers.employ(job) {
         log(format_args!("no thread for a client: {error}"));
     }
 }
