@@ -244,27 +244,23 @@ fn print(
         rates.sort_by(f64::total_cmp);
         Some(rates[rates.len() / 2])
     };
-    let row = |title: &str, cell: &dyn Fn(&Contestant) -> String| {
-        let cells: Vec<_> = contestants.iter().map(cell).collect();
-        println!("| {title} | {} |", cells.join(" | "));
+    let table = |title: &str, cell: &dyn Fn(usize, f64) -> String| {
+        let names: Vec<_> = contestants.iter().map(|contestant| contestant.name).collect();
+        println!("\n| {title} | {} |", names.join(" | "));
+        println!("|---{}|", "|---:".repeat(names.len()));
+        for (index, scenario) in scenarios.iter().enumerate() {
+            let cells = names
+                .iter()
+                .map(|name| median(index, name).map_or("-".to_owned(), |rate| cell(index, rate)));
+            println!("| {} | {} |", scenario.name, cells.collect::<Vec<_>>().join(" | "));
+        }
     };
-    let heading = |title: &str| {
-        row(title, &|contestant| contestant.name.to_owned());
-        println!("|---{}|", "|---:".repeat(contestants.len()));
-    };
-    heading(&format!("requests per second, as parts of {YARDSTICK}'s"));
-    for (index, scenario) in scenarios.iter().enumerate() {
-        let whole = median(index, YARDSTICK).unwrap_or(1.0);
-        row(scenario.name, &|contestant| {
-            median(index, contestant.name)
-                .map_or("-".to_owned(), |rate| format!("{:.2}", rate / whole))
-        });
-    }
-    println!();
-    heading("requests per second");
-    for (index, scenario) in scenarios.iter().enumerate() {
-        row(scenario.name, &|contestant| {
-            median(index, contestant.name).map_or("-".to_owned(), |rate| format!("{rate:.0}"))
-        });
-    }
+    table(&format!("requests per second, as parts of {YARDSTICK}'s"), &|index, rate| {
+        format!("{:.2}", rate / median(index, YARDSTICK).unwrap_or(rate))
+    });
+    table("requests per second", &|_, rate| format!("{rate:.0}"));
+    table("microseconds for a request, while the others wait as well", &|index, rate| {
+        let at_once = scenarios[index].connections * scenarios[index].depth;
+        format!("{:.0}", at_once as f64 / rate * 1e6)
+    });
 }

@@ -21,14 +21,15 @@ pub fn answer(client: &Client, route: impl FnOnce(&Request) -> Response) {
 /// As [`Response::write_to`].
 pub fn respond(request: &Request, response: Response) -> io::Result<()> {
     let (client, version) = (request.client(), request.version());
-    let (summary, is_error) = (response.summary(), response.is_error());
+    let is_logged = !client.is_quiet() || response.is_error();
+    let summary = is_logged.then(|| response.summary());
     let written = if request.method() == "HEAD" {
         response.write_head_for(version, client)
     } else {
         response.write_for(version, client)
     };
     // Afterwards: whoever reads the log may be slow, and the client should not wait for that.
-    if !client.is_quiet() || is_error {
+    if let Some(summary) = summary {
         let line = request.line();
         client.log(format_args!("{:?} {summary}", &line[..line.len().min(LOGGED)]));
     }

@@ -15,6 +15,9 @@ const BLOCK: usize = 128 * 1024;
 /// What a head is written into at first: enough for most, with a small body.
 const FIRST_SIZE: usize = 512;
 
+/// How many fields a response has room for at first.
+const FIELDS: usize = 6;
+
 /// A response: a status, fields and a body.
 ///
 /// What says where the body ends is added when it is written, and `Connection: close` unless there
@@ -56,7 +59,7 @@ impl Response {
     pub fn new(status: u16) -> Response {
         Response {
             status,
-            fields: Vec::new(),
+            fields: Vec::with_capacity(FIELDS),
             body: Content::Bytes(Vec::new()),
             note: None,
             is_last: false,
