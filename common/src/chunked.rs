@@ -265,7 +265,58 @@ mod tests {
         }
     }
 
+    /// Bodies in chunks that are nearly right, for the most part: one byte may be another one.
+    fn bodies() -> impl Strategy<Value = Vec<u8>> {
+        let chunk =
+            ("0{0,3}", "(;[a-z]{0,3}(=[a-z]{0,3}|=\"[a-z ]{0,3}\")?)?", "[a-f0-9\r\n]{1,20}")
+                .prop_map(|(zeros, extension, content)| {
+                    format!("{zeros}{:X}{extension}\r\n{content}\r\n", content.len())
+                });
+        let mistake = prop::option::of((any::<prop::sample::Index>(), any::<u8>()));
+        let trailers = "([A-Z][a-z]{0,4}: ?[a-z]{0,5}\r\n){0,2}";
+        (proptest::collection::vec(chunk, 0..4), trailers, mistake).prop_map(
+            |(chunks, trailers, mistake)| {
+                let mut bytes = format!("{}0\r\n{trailers}\r\n", chunks.concat()).into_bytes();
+                if let Some((index, byte)) = mistake {
+                    let at = index.index(bytes.len());
+                    bytes[at] = byte;
+                }
+                bytes
+            },
+        )
+    }
+
+    /// What httparse makes of a body: its content, and what comes after it.
+    fn second_opinion(mut bytes: &[u8]) -> Option<(Vec<u8>, Vec<u8>)> {
+        let mut content = Vec::new();
+        loop {
+            let Ok(httparse::Status::Complete((start, size))) = httparse::parse_chunk_size(bytes)
+            else {
+                return None;
+            };
+            bytes = &bytes[start..];
+            if size == 0 {
+                break;
+            }
+            let (chunk, rest) = bytes.split_at_checked(usize::try_from(size).ok()?)?;
+            content.extend_from_slice(chunk);
+            bytes = rest.strip_prefix(b"\r\n")?;
+        }
+        let mut trailers = [httparse::EMPTY_HEADER; 10];
+        match httparse::parse_headers(bytes, &mut trailers) {
+            Ok(httparse::Status::Complete((end, _))) => Some((content, bytes[end..].to_vec())),
+            _ => None,
+        }
+    }
+
     proptest! {
+        #[test]
+        fn what_is_accepted_is_accepted_by_others(bytes in bodies()) {
+            if let Ok(ours) = decode_in_pieces(&bytes, usize::MAX, 1000) {
+                prop_assert_eq!(second_opinion(&bytes), Some(ours));
+            }
+        }
+
         #[test]
         fn what_is_written_can_be_read(
             content in proptest::collection::vec(any::<u8>(), 0..300),

@@ -123,6 +123,20 @@ mod tests {
         }
 
         #[test]
+        fn neither_order_nor_lines_matter(
+            mut elements in proptest::collection::vec(
+                "(gzip|GZIP|identity|\\*|br|)( ?;q=(0|1|0\\.[0-9]{1,3}))?", 0..5
+            ),
+        ) {
+            let whole = accepts(&elements.join(", "));
+            let line = |element: &String| format!("Accept-Encoding:{element}\r\n");
+            let lines = elements.iter().map(line).collect::<String>();
+            prop_assert_eq!(accepts_gzip(Headers::new(lines.as_bytes())), whole);
+            elements.reverse();
+            prop_assert_eq!(accepts(&elements.join(",")), whole);
+        }
+
+        #[test]
         fn no_value_makes_it_panic(value in "[a-z*;=,.0-9 é]{0,40}") {
             accepts(&value);
         }

@@ -278,7 +278,48 @@ mod tests {
         assert_eq!(status_of(b"GET / HTTP/1.1\r"), 100);
     }
 
+    /// Heads that are nearly right, for the most part: one byte may be another one.
+    fn heads() -> impl Strategy<Value = Vec<u8>> {
+        let line = ("[A-Z]{3,7}|[!#-'*+.^-~-]{1,4}", "[!-~]{1,12}", "HTTP/1\\.[01]")
+            .prop_map(|(method, target, version)| format!("{method} {target} {version}\r\n"));
+        let field = ("[A-Za-z-]{1,9}|[!#-'*+.^-`|~]{1,4}", "[ \t]{0,2}[!-~\u{80}-\u{ff} \t]{0,9}")
+            .prop_map(|(name, value)| format!("{name}:{value}\r\n"));
+        let mistake = prop::option::of((any::<prop::sample::Index>(), any::<u8>()));
+        (line, proptest::collection::vec(field, 0..4), mistake).prop_map(
+            |(line, fields, mistake)| {
+                let mut bytes = format!("{line}{}\r\nbody", fields.concat()).into_bytes();
+                if let Some((index, byte)) = mistake {
+                    let at = index.index(bytes.len());
+                    bytes[at] = byte;
+                }
+                bytes
+            },
+        )
+    }
+
+    /// What httparse makes of these bytes: the length of the head, its method, target and fields.
+    type Opinion<'a> = Option<(usize, &'a str, &'a str, Vec<(&'a [u8], &'a [u8])>)>;
+
+    fn second_opinion(bytes: &[u8]) -> Opinion<'_> {
+        let mut fields = [httparse::EMPTY_HEADER; MAX_FIELDS];
+        let mut request = httparse::Request::new(&mut fields);
+        let Ok(httparse::Status::Complete(length)) = request.parse(bytes) else { return None };
+        let fields = request.headers.iter();
+        let fields = fields.map(|field| (field.name.as_bytes(), field.value.trim_ascii()));
+        Some((length, request.method?, request.path?, fields.collect()))
+    }
+
     proptest! {
+        #[test]
+        fn what_is_accepted_is_accepted_by_others(bytes in heads()) {
+            let Ok(Some((head, length))) = Head::parse(&bytes) else { return Ok(()) };
+            // We answer HTTP/1.2 to 1.9 as 1.1 (RFC 9110, section 2.5). httparse does not know them.
+            if head.line.ends_with("1.0") || head.line.ends_with("1.1") {
+                let ours = (length, head.method, head.target, head.headers.iter().collect());
+                prop_assert_eq!(second_opinion(&bytes), Some(ours));
+            }
+        }
+
         #[test]
         fn any_split_gives_the_same_result(
             noise in proptest::collection::vec(any::<u8>(), 0..40),
