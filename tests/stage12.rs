@@ -132,6 +132,7 @@ fn refuses_chunks_that_can_be_read_in_two_ways() -> Check {
         ("2\nhi\r\n0\r\n\r\n", 400, "A line ends with CR LF, also between chunks."),
         ("2\r\nhi\n0\r\n\r\n", 400, end),
         ("2\r\nhi\r\n0\r\nno colon\r\n\r\n", 400, "Trailers are headers."),
+        ("2\r\nhi\r\n0\r\nno name: x\r\n\r\n", 400, "Trailers are headers: no space in a name."),
         ("3e9\r\n", 413, "The server was started with --max-body 1000, and this chunk has 1001."),
         (&long, 431, "Nobody needs so many extensions."),
         (&trailers, 431, "Nobody needs trailers of this size."),

@@ -212,17 +212,17 @@ fn transfer_coding(head: &Head) -> Result<Framing, Refused> {
     if head.version == Version::Http10 {
         return Err(bad_request("HTTP/1.0 has no Transfer-Encoding"));
     }
-    let is_chunked = |coding: &str| coding.eq_ignore_ascii_case("chunked");
-    let mut codings = head.headers.list("Transfer-Encoding");
-    match (codings.next(), codings.next()) {
-        (Some(coding), None) if is_chunked(coding) => Ok(Framing::Chunked),
-        (Some(coding), Some(_)) if is_chunked(coding) => {
-            Err(bad_request("chunked is not the last transfer coding, or is there twice"))
-        }
-        (None, _) => Err(bad_request("the Transfer-Encoding is empty")),
-        _ => {
+    let mut fields = head.headers.all("Transfer-Encoding");
+    let is_chunked_alone = fields.next().is_some_and(|it| it.eq_ignore_ascii_case(b"chunked"))
+        && fields.next().is_none();
+    match head.headers.list("Transfer-Encoding").next() {
+        None => Err(bad_request("the Transfer-Encoding is empty")),
+        Some(first) if !first.eq_ignore_ascii_case("chunked") => {
             Err(Refused { status: 501, why: "this server decodes no transfer coding but chunked" })
         }
+        Some(_) if is_chunked_alone => Ok(Framing::Chunked),
+        // Not even the empty elements that lists may have: others read them in other ways.
+        Some(_) => Err(bad_request("the Transfer-Encoding is chunked and something else")),
     }
 }
 
@@ -276,12 +276,22 @@ mod tests {
         {
             assert_eq!(framing_of(&format!("Transfer-Encoding: {codings}\r\n")), Err(status));
         }
-        for codings in ["chunked, gzip", "chunked, chunked", "", ",", "chunked;a=b, chunked"] {
+        for codings in [
+            "chunked, gzip",
+            "chunked, chunked",
+            "",
+            ",",
+            "chunked;a=b, chunked",
+            ", chunked",
+            "chunked,",
+        ] {
             let status = framing_of(&format!("Transfer-Encoding: {codings}\r\n"));
             assert!(matches!(status, Err(400 | 501)), "{codings:?}: {status:?}");
         }
-        let twice = "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n";
-        assert_eq!(framing_of(twice), Err(400));
+        for second in ["chunked", "", "identity"] {
+            let twice = format!("Transfer-Encoding: chunked\r\nTransfer-Encoding: {second}\r\n");
+            assert_eq!(framing_of(&twice), Err(400));
+        }
         assert_eq!(framing_in("HTTP/1.0", "Transfer-Encoding: chunked\r\n"), Err(400));
     }
 

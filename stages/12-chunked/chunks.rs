@@ -56,7 +56,8 @@ impl<'r> Chunks<'r> {
             if line.is_empty() {
                 return Ok(());
             }
-            if !line.contains(':') {
+            let (name, _) = line.split_once(':').ok_or(MALFORMED)?;
+            if name.is_empty() || !name.bytes().all(|byte| byte.is_ascii_graphic()) {
                 return Err(MALFORMED.into());
             }
         }
