@@ -134,7 +134,7 @@ fn start(directory: &TempDir) -> Vec<Contestant> {
     let rival = |name| own("stage12").with_file_name(name);
     let patient = &["--idle-timeout", "600", "--max-connections", "2000", "--quiet"][..];
     [
-        (YARDSTICK, rival("rival-hyper"), &[][..], true),
+        (YARDSTICK, rival("rival-hyper"), &["--pipeline-flush"][..], true),
         ("tiny_http", rival("rival-tiny-http"), &[], true),
         ("stage 06", own("stage06"), &[], false),
         ("stage 10", own("stage10"), &[], true),

@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::env;
+use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -24,6 +25,9 @@ async fn main() -> std::io::Result<()> {
     let port: u16 = env::var("PORT").ok().and_then(|port| port.parse().ok()).unwrap_or(4221);
     let directory = env::args().skip_while(|arg| arg != "--directory").nth(1).unwrap_or_default();
     let directory = Arc::new(PathBuf::from(directory));
+    // An experiment of hyper's: answers to requests that came together go out together. It loses the
+    // last ones when the connection ends, so it is for the benchmark only, which does not end them.
+    let flushes_together = env::args().any(|arg| arg == "--pipeline-flush");
     let listener = TcpListener::bind(("127.0.0.1", port)).await?;
     loop {
         let (stream, _) = listener.accept().await?;
@@ -32,7 +36,7 @@ async fn main() -> std::io::Result<()> {
         tokio::spawn(async move {
             let service = service_fn(move |request| answer(request, Arc::clone(&directory)));
             let mut server = http1::Builder::new();
-            let server = server.pipeline_flush(true);
+            let server = server.pipeline_flush(flushes_together);
             let _ = server.serve_connection(TokioIo::new(stream), service).await;
         });
     }
@@ -48,7 +52,10 @@ async fn answer(request: Request<Incoming>, directory: Arc<PathBuf>) -> Result<A
             Method::POST => store(request, path).await,
             _ => fs::read(path).await.map(|content| ok("application/octet-stream", content)),
         };
-        stored.unwrap_or_else(|_| empty(StatusCode::NOT_FOUND))
+        stored.unwrap_or_else(|error| match error.kind() {
+            ErrorKind::NotFound => empty(StatusCode::NOT_FOUND),
+            _ => empty(StatusCode::BAD_REQUEST), // the body is malformed
+        })
     } else {
         empty(StatusCode::NOT_FOUND)
     })
