@@ -127,7 +127,10 @@ impl Client {
     ) -> io::Result<usize> {
         loop {
             let left = self.time_left()?;
-            self.wait_no_longer_than(left.unwrap_or(TIMEOUT), direction)?;
+            // Somewhat less than what is left will do, and may be set already for the next time: what
+            // is left is rarely the same to the microsecond.
+            let (least, most) = left.map_or((TIMEOUT, TIMEOUT), |left| (left / 2, left));
+            self.wait_between(least, most, direction)?;
             match transfer() {
                 // A process that was stopped and goes on (Ctrl-Z, then `fg`) has missed nothing.
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -150,14 +153,18 @@ impl Client {
         left
     }
 
-    /// Sees to it that the socket waits for so long or for somewhat less, so that the next time,
-    /// which is rarely the same to the microsecond, finds it set already.
-    fn wait_no_longer_than(&self, time: Duration, direction: Direction) -> io::Result<()> {
+    /// Sees to it that the socket waits for a time between these two.
+    fn wait_between(
+        &self,
+        least: Duration,
+        most: Duration,
+        direction: Direction,
+    ) -> io::Result<()> {
         let waits = &self.waits[direction as usize];
-        if waits.get().is_some_and(|waits| (time / 2..=time).contains(&waits)) {
+        if waits.get().is_some_and(|waits| (least..=most).contains(&waits)) {
             return Ok(());
         }
-        let time = (time * 3 / 4).max(Duration::from_millis(1));
+        let time = ((least + most) / 2).max(Duration::from_millis(1));
         match direction {
             Direction::Read => self.stream.set_read_timeout(Some(time))?,
             Direction::Write => self.stream.set_write_timeout(Some(time))?,
