@@ -258,6 +258,16 @@ mod tests {
         answer.lines().next().unwrap_or_default().to_owned()
     }
 
+    /// Sends the head of a request, and waits until the service waits for the body.
+    fn begin_upload(address: SocketAddr) -> TcpStream {
+        let mut stream = TcpStream::connect(address).expect("it listens");
+        let request =
+            b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\nExpect: 100-continue\r\n\r\n";
+        stream.write_all(request).expect("it reads");
+        stream.read_exact(&mut [0; 25]).expect("it says 100 Continue");
+        stream
+    }
+
     const GOOD: (&str, &str) = ("POST / HTTP/1.1", "Content-Length: 2\r\n\r\nhi");
 
     #[test]
@@ -312,11 +322,7 @@ mod tests {
     fn a_second_stop_waits_for_nobody() {
         let limits = Limits { stop_timeout: Duration::from_secs(600), ..Limits::default() };
         let (address, stop, running) = start(limits);
-        let mut stream = TcpStream::connect(address).expect("it listens");
-        let request =
-            b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\nExpect: 100-continue\r\n\r\n";
-        stream.write_all(request).expect("it reads");
-        stream.read_exact(&mut [0; 25]).expect("it says 100 Continue, and waits for the body");
+        let _client = begin_upload(address);
         stop();
         stop();
         running.join().expect("it ends, though the request has not");
@@ -344,11 +350,7 @@ mod tests {
     fn a_stop_does_not_wait_for_longer_than_it_should() {
         let limits = Limits { stop_timeout: Duration::from_millis(50), ..Limits::default() };
         let (address, stop, running) = start(limits);
-        let mut stream = TcpStream::connect(address).expect("it listens");
-        let request =
-            b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\nExpect: 100-continue\r\n\r\n";
-        stream.write_all(request).expect("it reads");
-        stream.read_exact(&mut [0; 25]).expect("it says 100 Continue, and waits for the body");
+        let _client = begin_upload(address);
         stop();
         running.join().expect("it ends, though the request has not");
     }
