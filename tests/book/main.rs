@@ -18,6 +18,7 @@
 mod blocks;
 mod items;
 mod links;
+mod refusals;
 #[cfg(unix)]
 mod sessions;
 
@@ -70,6 +71,12 @@ fn sessions_print_what_the_page_shows() {
         pages.into_iter().flat_map(|page| page.join().expect("no session panics")).collect()
     });
     expect_none(&complaints);
+}
+
+#[test]
+fn the_bytes_in_the_tables_of_refusals_provoke_them() {
+    let page = Page::read(repository().join("docs/11-hostile-clients.md"));
+    expect_none(&refusals::check(&page));
 }
 
 #[test]
