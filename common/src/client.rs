@@ -91,7 +91,7 @@ impl Client {
 
     /// Writes what has been held back.
     fn let_go(&self) -> io::Result<()> {
-        let mut held = self.held.borrow_mut();
+        let mut held = self.held.take(); // if writing fails, nobody should try it again
         let mut rest = &held[..];
         while !rest.is_empty() {
             match self.write_now(rest)? {
@@ -101,6 +101,7 @@ impl Client {
         }
         held.clear();
         held.shrink_to(MOST_KEPT);
+        self.held.replace(held);
         Ok(())
     }
 
