@@ -1,5 +1,4 @@
-//! A client's connection: timed, and closed gently (stage 1's lasting form; its allowance is stage
-//! 11's).
+//! A client's connection: timed, and closed gently (stage 1's lasting form).
 
 use std::cell::{Cell, RefCell};
 use std::fmt::Display;
@@ -7,7 +6,7 @@ use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
-use crate::log;
+use crate::{Allowance, log};
 
 /// How long a client may say nothing, or take nothing, before it is given up.
 pub const TIMEOUT: Duration = Duration::from_secs(10);
@@ -244,68 +243,6 @@ impl Drop for Client {
 enum Direction {
     Read,
     Write,
-}
-
-/// The time that a client has for a part of its conversation, in however many pieces. It begins when
-/// the server first reads or writes: what the server does before is not the client's doing.
-#[derive(Debug, Clone, Copy)]
-pub struct Allowance {
-    time: Duration,
-    per_byte: Duration,
-    /// Set when the time has begun.
-    deadline: Option<Instant>,
-}
-
-impl Allowance {
-    /// So much time.
-    pub fn new(time: Duration) -> Allowance {
-        Allowance { time, per_byte: Duration::ZERO, deadline: None }
-    }
-
-    /// The same, and somewhat more for each byte that passes, so that whoever is quick enough may go
-    /// on for ever. It never adds up to more than the time at the beginning: to have been quick does
-    /// not entitle to a long silence.
-    #[must_use]
-    pub fn and_per_byte(self, per_byte: Duration) -> Allowance {
-        Allowance { per_byte, ..self }
-    }
-
-    /// So much time for each write, as often as it takes. Nobody sees how fast a client reads: the
-    /// system takes megabytes off a server's hands at once, and then nothing for a while.
-    pub fn for_each_write(time: Duration) -> Allowance {
-        Allowance::new(time).and_per_byte(time)
-    }
-
-    /// What is left of it. It begins now if it has not begun before.
-    ///
-    /// # Errors
-    ///
-    /// `TimedOut` when nothing is.
-    fn left(&mut self) -> io::Result<Duration> {
-        let Some(deadline) = self.deadline else {
-            self.deadline = Some(Instant::now() + self.time);
-            return Ok(self.time);
-        };
-        match deadline.saturating_duration_since(Instant::now()) {
-            Duration::ZERO => {
-                Err(io::Error::new(io::ErrorKind::TimedOut, "the client is too slow"))
-            }
-            left => Ok(left),
-        }
-    }
-
-    /// What it is after so many bytes have passed.
-    fn after(self, count: usize) -> Allowance {
-        let more = self.per_byte.saturating_mul(u32::try_from(count).unwrap_or(u32::MAX));
-        let deadline = match self.deadline {
-            Some(deadline) if more.is_zero() => Some(deadline),
-            Some(deadline) if more < self.time => {
-                Some((deadline + more).min(Instant::now() + self.time))
-            }
-            _ => None, // all of it begins anew
-        };
-        Allowance { deadline, ..self }
-    }
 }
 
 /// A socket's timeout has another kind on each system.

@@ -10,6 +10,7 @@
 //! | `log` | 0 | the log, which is not the lesson either |
 //! | `listener` | 1 | a socket that listens |
 //! | `client` | 1 | a connection that is timed and closed gently |
+//! | `allowance` | 1 | time for a part of a conversation, which stage 11 gives |
 //! | `buffer` | 2 | the bytes of a request, collected until its head is whole |
 //! | `refused` | 3 | why a request is not answered as it asks |
 //! | `head` | 3 | a head parsed from bytes |
@@ -33,6 +34,7 @@
 
 #![warn(missing_docs)]
 
+mod allowance;
 mod args;
 mod body;
 mod buffer;
@@ -58,11 +60,12 @@ mod service;
 mod target;
 mod workers;
 
+pub use allowance::Allowance;
 pub use args::{Args, Limits, run, run_with_directory, run_with_limits};
 pub use body::{Body, MAX_BODY};
 pub use buffer::{Buffer, MAX_HEAD, Unused, read_head};
 pub use chunked::Decoder;
-pub use client::{Allowance, Client, LINGER, LINGER_AT_MOST, TIMEOUT};
+pub use client::{Client, LINGER, LINGER_AT_MOST, TIMEOUT};
 pub use coding::{accepts_gzip, gzip, gzip_stream};
 pub use connection::{MAX_SKIPPED, conclude};
 pub use exchange::{answer, respond};
