@@ -117,6 +117,7 @@ const MISTAKES: &[Row] = &[
     ("chunks:signed-sizes", 12, "refuses_chunks_that_can_be_read_in_two_ways", "the status is 201, not 400"),
     ("chunks:forgiving-line-ends", 12, "refuses_chunks_that_can_be_read_in_two_ways", "the status is 201, not 400"),
     ("chunks:newline-alone", 12, "refuses_chunks_that_can_be_read_in_two_ways", "the status is 201, not 400"),
+    ("chunks:forgiving-trailers", 12, "refuses_chunks_that_can_be_read_in_two_ways", "the status is 201, not 400"),
     ("chunks:no-limit", 12, "refuses_chunks_that_can_be_read_in_two_ways", "no answer within 5 seconds"),
     ("never-persists", 12, "knows_no_other_transfer_coding", "the status is 400, not 501"),
     ("chunks:takes-a-part-for-the-whole", 12, "an_upload_that_breaks_off_leaves_nothing", "a file is left of an upload that was not finished"),

@@ -79,7 +79,8 @@ fn decode(request: &Request, limit: u64, content: &mut Vec<u8>) -> io::Result<()
         if line.is_empty() {
             break;
         }
-        if !line.contains(':') {
+        let (name, _) = line.split_once(':').ok_or(MALFORMED)?;
+        if name.contains(' ') && !is("forgiving-trailers") {
             return Err(MALFORMED.into());
         }
     }
