@@ -146,6 +146,24 @@ fn a_client_that_stops_talking_is_given_up() -> Check {
 }
 
 #[test]
+fn a_body_that_nobody_wants_is_not_waited_for_forever() -> Check {
+    for stage in ["stage11", "stage12"] {
+        let server = Server::start_own_with_args(stage, &["--body-timeout", "1"])?;
+        let mut client = server.connect()?;
+        client.send(b"GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 60000\r\n\r\n")?;
+        let start = Instant::now();
+        while !server.output().contains("the client was too slow") {
+            if start.elapsed() > TIME_LIMIT {
+                return Err(Failure::new(format!("{stage} still waits for the body")));
+            }
+            let _ = client.send(b"x"); // it may have been given up in between
+            thread::sleep(Duration::from_millis(50));
+        }
+    }
+    Ok(())
+}
+
+#[test]
 fn a_client_that_stops_reading_is_given_up() -> Check {
     on_each(&["stage07", "stage08", "stage09"], |server| {
         std::fs::File::create(server.directory().join("large"))

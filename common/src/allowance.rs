@@ -1,6 +1,5 @@
 //! Time for a part of a conversation. A client has it from stage 11 on.
 
-use std::io;
 use std::time::{Duration, Instant};
 
 /// The time that a client has for a part of its conversation, in however many pieces. It begins when
@@ -33,22 +32,19 @@ impl Allowance {
         Allowance::new(time).and_per_byte(time)
     }
 
-    /// What is left of it. It begins now if it has not begun before.
-    ///
-    /// # Errors
-    ///
-    /// `TimedOut` when nothing is.
-    pub(crate) fn left(&mut self) -> io::Result<Duration> {
+    /// All of it.
+    pub(crate) fn time(self) -> Duration {
+        self.time
+    }
+
+    /// What is left of it; `None` if nothing is. It begins now if it has not begun before.
+    pub(crate) fn left(&mut self) -> Option<Duration> {
         let Some(deadline) = self.deadline else {
             self.deadline = Some(Instant::now() + self.time);
-            return Ok(self.time);
+            return Some(self.time);
         };
-        match deadline.saturating_duration_since(Instant::now()) {
-            Duration::ZERO => {
-                Err(io::Error::new(io::ErrorKind::TimedOut, "the client is too slow"))
-            }
-            left => Ok(left),
-        }
+        let left = deadline.saturating_duration_since(Instant::now());
+        (!left.is_zero()).then_some(left)
     }
 
     /// What it is after so many bytes have passed.
@@ -75,16 +71,16 @@ mod tests {
     #[test]
     fn it_runs_out() {
         let mut none = Allowance::new(Duration::ZERO);
-        assert!(none.left().is_ok_and(|left| left.is_zero()));
-        assert!(none.left().is_err_and(|error| error.kind() == io::ErrorKind::TimedOut));
-        assert!(none.after(1000).left().is_err());
+        assert_eq!(none.left(), Some(Duration::ZERO));
+        assert_eq!(none.left(), None);
+        assert_eq!(none.after(1000).left(), None);
     }
 
     #[test]
     fn it_begins_when_it_is_first_asked_for() {
         let mut allowance = Allowance::new(LONG);
         assert_eq!(allowance.after(1).deadline, None);
-        assert!(allowance.left().is_ok_and(|left| left == LONG));
+        assert_eq!(allowance.left(), Some(LONG));
         assert!(allowance.deadline.is_some());
     }
 
@@ -94,7 +90,7 @@ mod tests {
         let _ = allowance.left();
         allowance.deadline = allowance.deadline.map(|deadline| deadline - LONG / 2);
         let between = |allowance: &mut Allowance, least: u64, most: u64| {
-            allowance.left().is_ok_and(|left| (least..=most).contains(&left.as_secs()))
+            allowance.left().is_some_and(|left| (least..=most).contains(&left.as_secs()))
         };
         assert!(between(&mut allowance.after(0), 400, 500));
         assert!(between(&mut allowance.after(100), 500, 600));

@@ -172,7 +172,7 @@ impl<'a> Body<'a> {
 impl Read for &Body<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let result = self.tell_to_go_on().and_then(|()| self.read_some(buffer));
-        self.failed.set(result.is_err());
+        self.failed.set(self.failed.get() || result.is_err());
         result
     }
 }

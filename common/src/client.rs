@@ -26,8 +26,9 @@ const MOST_KEPT: usize = 4 * 1024;
 
 /// A client's connection: to be read and written through `&Client`, as a `&TcpStream` is.
 ///
-/// A read or a write that waits longer than [`TIMEOUT`] is an error of the kind `TimedOut`. A client
-/// that has been given an [`Allowance`] must do with that, whatever it does and in how many pieces.
+/// A read that waits longer than [`TIMEOUT`] is an error of the kind `TimedOut`, a write one of the
+/// kind `ConnectionAborted`. A client that has been given an [`Allowance`] must do with that, in how
+/// many pieces ever. When writing has failed, nothing more is written.
 ///
 /// Dropping a client closes its connection gently if it has been answered. If bytes that nobody
 /// has read were still in the socket, closing it would make the kernel send a reset, which
@@ -39,7 +40,8 @@ pub struct Client {
     stream: TcpStream,
     peer: SocketAddr,
     quiet: bool,
-    allowance: Cell<Option<Allowance>>,
+    /// What the client must do with to send, and to take what is sent to it.
+    allowances: [Cell<Option<Allowance>>; 2],
     /// How long the socket waits for a read and for a write, if it has been told: telling it is a call
     /// to the system, which most requests can do without.
     waits: [Cell<Option<Duration>>; 2],
@@ -50,6 +52,8 @@ pub struct Client {
     linger: Cell<Duration>,
     /// Whether anything has been written that a reset could destroy.
     answered: Cell<bool>,
+    /// Whether writing has failed: nobody knows then how much has arrived, so nothing may follow.
+    is_broken: Cell<bool>,
 }
 
 impl Client {
@@ -59,18 +63,24 @@ impl Client {
             stream,
             peer,
             quiet,
-            allowance: Cell::new(None),
+            allowances: [Cell::default(), Cell::default()],
             waits: [Cell::default(), Cell::default()],
             holds: Cell::new(false),
             held: RefCell::default(),
             linger: Cell::new(LINGER_AT_MOST),
             answered: Cell::new(false),
+            is_broken: Cell::new(false),
         })
     }
 
-    /// Gives the client time for all that is read and written from now on, taken together.
-    pub fn allow(&self, allowance: Allowance) {
-        self.allowance.set(Some(allowance));
+    /// Gives the client time to send all that is read from now on, taken together.
+    pub fn allow_to_send(&self, allowance: Allowance) {
+        self.allowances[Direction::Read as usize].set(Some(allowance));
+    }
+
+    /// Gives the client time to take all that is written from now on.
+    pub fn allow_to_take(&self, allowance: Allowance) {
+        self.allowances[Direction::Write as usize].set(Some(allowance));
     }
 
     /// Reads something that nobody wants. Returns whether there may be more.
@@ -90,7 +100,7 @@ impl Client {
 
     /// Writes what has been held back.
     fn let_go(&self) -> io::Result<()> {
-        let mut held = self.held.take(); // if writing fails, nobody should try it again
+        let mut held = self.held.take();
         let mut rest = &held[..];
         while !rest.is_empty() {
             match self.write_now(rest)? {
@@ -105,9 +115,13 @@ impl Client {
     }
 
     fn write_now(&self, bytes: &[u8]) -> io::Result<usize> {
+        if self.is_broken.get() {
+            return Err(io::ErrorKind::BrokenPipe.into());
+        }
         self.answered.set(true);
         let written = self.within_time(Direction::Write, || (&self.stream).write(bytes));
         if written.is_err() {
+            self.is_broken.set(true);
             self.linger.set(Duration::ZERO); // nothing can be lost any more
         }
         written
@@ -116,7 +130,7 @@ impl Client {
     /// Spends no more than this time on closing the connection gently, instead of
     /// [`LINGER_AT_MOST`].
     pub(crate) fn linger_no_longer_than(&self, time: Duration) {
-        self.linger.set(time);
+        self.linger.set(time.min(self.linger.get()));
     }
 
     /// Reads or writes until something has happened, or the client's time is up.
@@ -125,8 +139,9 @@ impl Client {
         direction: Direction,
         mut transfer: impl FnMut() -> io::Result<usize>,
     ) -> io::Result<usize> {
+        let allowance = &self.allowances[direction as usize];
         loop {
-            let left = self.time_left()?;
+            let left = self.time_left(direction)?;
             // Somewhat less than what is left will do, and may be set already for the next time: what
             // is left is rarely the same to the microsecond.
             let (least, most) = left.map_or((TIMEOUT, TIMEOUT), |left| (left / 2, left));
@@ -135,9 +150,11 @@ impl Client {
                 // A process that was stopped and goes on (Ctrl-Z, then `fg`) has missed nothing.
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if is_timeout(&error) && left.is_some() => {}
-                Err(error) if is_timeout(&error) => return Err(out_of_patience(direction)),
+                Err(error) if is_timeout(&error) => {
+                    return Err(idle(direction, TIMEOUT));
+                }
                 Ok(count) => {
-                    self.allowance.set(self.allowance.get().map(|it| it.after(count)));
+                    allowance.set(allowance.get().map(|it| it.after(count)));
                     return Ok(count);
                 }
                 Err(error) => return Err(error),
@@ -146,11 +163,16 @@ impl Client {
     }
 
     /// What is left of the client's allowance, if it has one.
-    fn time_left(&self) -> io::Result<Option<Duration>> {
-        let mut allowance = self.allowance.get();
-        let left = allowance.as_mut().map(Allowance::left).transpose();
-        self.allowance.set(allowance);
-        left
+    fn time_left(&self, direction: Direction) -> io::Result<Option<Duration>> {
+        let cell = &self.allowances[direction as usize];
+        let Some(mut allowance) = cell.get() else { return Ok(None) };
+        let left = allowance.left();
+        cell.set(Some(allowance));
+        match (left, direction) {
+            (Some(left), _) => Ok(Some(left)),
+            (None, Direction::Read) => Err(too_slow(allowance.time())),
+            (None, Direction::Write) => Err(idle(direction, allowance.time())),
+        }
     }
 
     /// Sees to it that the socket waits for a time between these two.
@@ -250,11 +272,70 @@ fn is_timeout(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut)
 }
 
-fn out_of_patience(direction: Direction) -> io::Error {
-    let verb = match direction {
-        Direction::Read => "said",
-        Direction::Write => "took",
-    };
-    let sentence = format!("the client {verb} nothing for {} s", TIMEOUT.as_secs());
+/// A client that has had so much time to send all of something.
+fn too_slow(time: Duration) -> io::Error {
+    let sentence = format!("the client was too slow, it had {} s", time.as_secs());
     io::Error::new(io::ErrorKind::TimedOut, sentence)
+}
+
+/// A client that has done nothing for so long. One that takes nothing cannot be told about it, so that
+/// error is of another kind.
+fn idle(direction: Direction, time: Duration) -> io::Error {
+    let (kind, verb) = match direction {
+        Direction::Read => (io::ErrorKind::TimedOut, "said"),
+        Direction::Write => (io::ErrorKind::ConnectionAborted, "took"),
+    };
+    io::Error::new(kind, format!("the client {verb} nothing for {} s", time.as_secs()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pretty_assertions::assert_eq;
+    use std::net::{Ipv4Addr, TcpListener};
+
+    fn connected() -> (Client, TcpStream) {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
+        let address = listener.local_addr().expect("it is bound");
+        let peer = TcpStream::connect(address).expect("it listens");
+        let (stream, address) = listener.accept().expect("somebody has connected");
+        (Client::new(stream, address, false).expect("it is connected"), peer)
+    }
+
+    #[test]
+    fn held_answers_go_out_together_and_in_order() {
+        let (client, mut peer) = connected();
+        client.hold(true);
+        (&client).write_all(b"one").expect("it is held");
+        (&client).write_all(&[b'-'; MOST_HELD]).expect("there is room in the socket");
+        client.hold(false);
+        (&client).write_all(b"two").expect("there is room in the socket");
+        drop(peer.shutdown(Shutdown::Write));
+        drop(client);
+        let mut received = Vec::new();
+        peer.read_to_end(&mut received).expect("it ends");
+        assert_eq!(received, [&b"one"[..], &[b'-'; MOST_HELD], b"two"].concat());
+    }
+
+    #[test]
+    fn nothing_follows_what_could_not_be_written() {
+        let (client, mut peer) = connected();
+        client.allow_to_take(Allowance::for_each_write(Duration::from_millis(50)));
+        client.hold(true);
+        let error = loop {
+            if let Err(error) = (&client).write_all(&[b'-'; MOST_HELD / 2]) {
+                break error;
+            }
+        };
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionAborted);
+        client.allow_to_take(Allowance::new(Duration::from_secs(10)));
+        assert!((&client).write_all(b"more").and_then(|()| (&client).flush()).is_err());
+        let reader = std::thread::spawn(move || {
+            let mut received = Vec::new();
+            peer.read_to_end(&mut received).map(|_| received)
+        });
+        drop(client);
+        let received = reader.join().expect("no panic").expect("it ends");
+        assert!(received.iter().all(|&byte| byte == b'-'));
+    }
 }

@@ -15,27 +15,26 @@ pub const MAX_SKIPPED: u64 = 64 * 1024;
 ///
 /// The connection ends if the client wants that, or speaks HTTP/1.0 and does not ask for more, if
 /// `is_last` says so, if the request was refused for breaking a rule, if nothing but its end tells
-/// where the response ends, and if too much of the request's body is unread, or may never come. The
-/// response says which.
+/// where the response ends, and if too much of the request's body is unread, or nobody knows how much:
+/// it is in chunks, or may never come. The response says which.
 ///
 /// # Errors
 ///
 /// As [`respond`], and when the rest of the body does not come.
 pub fn conclude(request: &Request, response: Response, is_last: bool) -> io::Result<bool> {
-    let unread = request.unread().filter(|&bytes| bytes <= MAX_SKIPPED);
-    let is_last = is_last || response.is_last(request.version());
     let client_goes_on = client_goes_on(request);
-    if is_last || unread.is_none() || !client_goes_on {
-        if !client_goes_on && request.is_all() {
-            request.client().linger_no_longer_than(Duration::ZERO); // it has promised to be silent
+    let can_be_skipped = request.unread().is_some_and(|bytes| bytes <= MAX_SKIPPED);
+    if is_last || !client_goes_on || !can_be_skipped || response.is_last(request.version()) {
+        // A client that says close has promised to be silent. It is not taken at its word after a body:
+        // some send a line end there that does not belong to it.
+        if !client_goes_on && request.version() == Version::Http11 && request.is_bare() {
+            request.client().linger_no_longer_than(Duration::ZERO);
         }
         respond(request, response.header("Connection", "close"))?;
         return Ok(false);
     }
     respond(request, response.header("Connection", "keep-alive"))?;
-    if let Ok(mut body) = request.body() {
-        io::copy(&mut body, &mut io::sink())?;
-    }
+    request.skip_body()?;
     Ok(true)
 }
 

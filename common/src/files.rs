@@ -184,10 +184,12 @@ impl<'d> Upload<'d> {
 
 impl Drop for Upload<'_> {
     fn drop(&mut self) {
-        lock(self.uploads).paths.remove(&self.path);
+        // In this order, so that there is never a file that nobody would remove.
+        let mut uploads = lock(self.uploads);
         if !self.is_finished {
             let _ = fs::remove_file(&self.path);
         }
+        uploads.paths.remove(&self.path);
     }
 }
 

@@ -42,16 +42,17 @@ impl Listener {
     pub fn address(&self) -> io::Result<SocketAddr> {
         self.socket.local_addr()
     }
-}
 
-impl Iterator for Listener {
-    type Item = Client;
-
-    /// Waits for the next client. A connection that fails before it is accepted is logged and
-    /// skipped; so is a shortage of file descriptors, after a pause.
-    fn next(&mut self) -> Option<Client> {
+    /// Waits for the next client, or returns `None` if `is_over` says so, which is asked after each
+    /// wait. A connection that fails before it is accepted is logged and skipped; so is a shortage of
+    /// file descriptors, after a pause.
+    pub(crate) fn next_unless(&mut self, is_over: impl Fn() -> bool) -> Option<Client> {
         loop {
-            match self.socket.accept() {
+            let accepted = self.socket.accept();
+            if is_over() {
+                return None;
+            }
+            match accepted {
                 Ok((stream, peer)) => match Client::new(stream, peer, self.quiet) {
                     Ok(client) => return Some(client),
                     Err(error) => log(format_args!("{peer} left at once: {error}")),
@@ -64,5 +65,14 @@ impl Iterator for Listener {
                 }
             }
         }
+    }
+}
+
+impl Iterator for Listener {
+    type Item = Client;
+
+    /// Waits for the next client, as long as it takes.
+    fn next(&mut self) -> Option<Client> {
+        self.next_unless(|| false)
     }
 }

@@ -61,9 +61,19 @@ impl<'a> Request<'a> {
         !self.body.input().rest().is_empty()
     }
 
-    /// Whether all of the request has been read, and nothing that comes after it.
-    pub(crate) fn is_all(&self) -> bool {
-        self.unread() == Some(0) && self.body.input().is_empty()
+    /// Whether it has no body, and nothing that comes after it has been read.
+    pub(crate) fn is_bare(&self) -> bool {
+        let has_body = !matches!(self.body.framing(), Framing::None | Framing::Length(0));
+        !has_body && self.body.input().is_empty()
+    }
+
+    /// Reads what is left of the body, and forgets it.
+    ///
+    /// # Errors
+    ///
+    /// As reading the body.
+    pub(crate) fn skip_body(&self) -> io::Result<()> {
+        io::copy(&mut &self.body, &mut io::sink()).map(drop)
     }
 
     /// What is left over after this request, for [`Buffer::go_on`].

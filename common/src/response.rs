@@ -102,7 +102,8 @@ impl Response {
     }
 
     /// 200, with a body that `write` writes, together with what says where it ends: for who frames
-    /// bodies by hand. The field that says how they are framed is for the caller to add.
+    /// bodies by hand. The field that says how they are framed is for the caller to add, or
+    /// [`Response::last`] for a body that ends with the connection.
     pub fn by_hand(
         content_type: &'static str,
         write: impl FnOnce(&mut dyn Write) -> io::Result<()> + Send + 'static,
@@ -119,7 +120,8 @@ impl Response {
 
     /// The status for an error met while the response was made: 404 when a file is not there, 403
     /// when this server may not open it, 400 and 408 when a body ended or stopped too early, 500
-    /// for all that is not the client's doing. The error itself is for the log, not for the client, unless it is a [`Refused`].
+    /// for all that is not the client's doing. The error itself is for the log, not for the client,
+    /// unless it is a [`Refused`].
     pub fn failed(error: io::Error) -> Response {
         if let Some(&refused) = error.get_ref().and_then(|inner| inner.downcast_ref::<Refused>()) {
             return Response::refused(refused);
@@ -127,7 +129,9 @@ impl Response {
         let status = match error.kind() {
             io::ErrorKind::NotFound => 404,
             io::ErrorKind::PermissionDenied => 403,
-            io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset => 400,
+            io::ErrorKind::UnexpectedEof
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::ConnectionAborted => 400,
             io::ErrorKind::TimedOut => 408,
             _ => 500,
         };
@@ -292,7 +296,10 @@ fn send(head: Vec<u8>, file: &File, length: u64, mut client: impl Write) -> io::
     let mut file = file.take(length);
     let mut left = length;
     loop {
-        let count = file.read(&mut block[start..])?;
+        let count = match file.read(&mut block[start..]) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            read => read?,
+        };
         if count == 0 && left > 0 {
             let sentence = format!("the file became shorter: {left} of {length} bytes not sent");
             return Err(io::Error::new(io::ErrorKind::UnexpectedEof, sentence));

@@ -11,18 +11,18 @@ use std::time::Duration;
 use crate::permits::Permits;
 use crate::workers::Workers;
 use crate::{
-    Allowance, Args, Buffer, Client, Limits, Listener, Refused, Request, Response, conclude, date,
-    log, refuse, rules,
+    Allowance, Args, Buffer, Client, Limits, Listener, Refused, Request, Response, Version,
+    conclude, date, log, refuse, rules,
 };
 
 /// How many clients at a time are told that there is no room for them. More are hung up on.
 const DOORMEN: usize = 64;
 
-/// The pause between two attempts to wake the loop.
-const PAUSE: Duration = Duration::from_millis(50);
-
 /// How long a client may take to be told so.
 const FAREWELL: Duration = Duration::from_secs(1);
+
+/// The pause between two attempts to wake the loop.
+const PAUSE: Duration = Duration::from_millis(50);
 
 /// A body may be as slow as 1,000 bytes in a second, and no slower.
 const TIME_PER_BYTE: Duration = Duration::from_millis(1);
@@ -73,7 +73,8 @@ impl Service {
             if shared.is_stopping.swap(true, Ordering::Relaxed) {
                 shared.is_urgent.store(true, Ordering::Relaxed);
             }
-            wake(address);
+            // It may take a while, and whoever calls this has to be there for the next signal.
+            thread::spawn(move || wake(address));
         })
     }
 
@@ -84,14 +85,12 @@ impl Service {
     /// A request that breaks a rule never reaches `route`. A panic in `route` costs its client a
     /// 500, and nobody else anything.
     pub fn run(self, route: impl Fn(&Request) -> Response + Send + Sync + 'static) -> bool {
-        let Service { listener, shared } = self;
+        let Service { mut listener, shared } = self;
         let (permits, doormen) =
             (Permits::new(shared.limits.max_connections), Permits::new(DOORMEN));
         let (workers, route) = (Workers::default(), Arc::new(route));
-        for client in listener {
-            if shared.is_stopping.load(Ordering::Relaxed) {
-                break; // and give the port back
-            }
+        let is_stopping = || shared.is_stopping.load(Ordering::Relaxed);
+        while let Some(client) = listener.next_unless(is_stopping) {
             if let Some(permit) = permits.take() {
                 let (shared, route) = (Arc::clone(&shared), Arc::clone(&route));
                 employ(&workers, move || {
@@ -105,6 +104,7 @@ impl Service {
                 });
             }
         }
+        drop(listener); // and give the port back
         let is_urgent = || shared.is_urgent.load(Ordering::Relaxed);
         shared.busy.take_all_within(shared.limits.stop_timeout, is_urgent)
     }
@@ -129,7 +129,7 @@ fn employ(workers: &Workers, job: impl FnOnce() + Send + 'static) {
 
 /// Tells a client that there is no room for it.
 fn turn_away(client: Client) {
-    client.allow(Allowance::new(FAREWELL));
+    client.allow_to_take(Allowance::new(FAREWELL));
     client.linger_no_longer_than(FAREWELL);
     let full = Refused { status: 503, why: "there are too many clients here; try again soon" };
     let response = finish(Response::refused(full)).header("Retry-After", "1");
@@ -141,13 +141,19 @@ fn turn_away(client: Client) {
 /// Answers a client's requests one after another. Between two of them its connection holds no more
 /// memory than a small buffer.
 fn attend(client: Client, shared: &Shared, route: &impl Fn(&Request) -> Response) {
+    client.allow_to_take(Allowance::for_each_write(shared.limits.send_timeout));
     let mut buffer = Buffer::new();
     loop {
         buffer.give_back();
-        client.allow(Allowance::new(shared.limits.idle_timeout));
+        client.allow_to_send(Allowance::new(shared.limits.idle_timeout));
         while buffer.has_no_request() {
-            if buffer.fill(&client).is_err() {
-                return; // it has left, or has nothing to ask: it may do either
+            match buffer.fill(&client) {
+                Ok(()) => {}
+                // It has not taken the answers that were held back for it.
+                Err(error) if error.kind() == ErrorKind::ConnectionAborted => {
+                    return client.log(error);
+                }
+                Err(_) => return, // it has left, or has nothing to ask: it may do either
             }
         }
         match answer_next(&client, &mut buffer, shared, route) {
@@ -165,7 +171,7 @@ fn answer_next(
     shared: &Shared,
     route: &impl Fn(&Request) -> Response,
 ) -> io::Result<bool> {
-    client.allow(Allowance::new(shared.limits.head_timeout));
+    client.allow_to_send(Allowance::new(shared.limits.head_timeout));
     let refused = loop {
         match Request::parse_with_chunks(buffer.bytes(), client) {
             Ok(Some(request)) => {
@@ -173,7 +179,9 @@ fn answer_next(
                 // The next answer may come with this one. If the server is stopped in between, both are
                 // lost: that is no harm for requests that can be repeated.
                 let can_be_repeated = matches!(request.method(), "GET" | "HEAD");
-                client.hold(can_be_repeated && request.is_followed());
+                // HTTP/1.0 has streams without chunks, which nobody would let go.
+                let is_new = request.version() == Version::Http11;
+                client.hold(can_be_repeated && is_new && request.is_followed());
                 let goes_on = answer(&request, shared, route)?;
                 let unused = request.into_unused();
                 buffer.go_on(unused);
@@ -186,7 +194,6 @@ fn answer_next(
             Err(refused) => break refused,
         }
     };
-    client.allow(Allowance::for_each_write(shared.limits.send_timeout));
     refuse(client, buffer.bytes(), finish(Response::refused(refused)))?;
     Ok(false)
 }
@@ -199,7 +206,7 @@ fn answer(
     route: &impl Fn(&Request) -> Response,
 ) -> io::Result<bool> {
     let client = request.client();
-    client.allow(Allowance::new(shared.limits.body_timeout).and_per_byte(TIME_PER_BYTE));
+    client.allow_to_send(Allowance::new(shared.limits.body_timeout).and_per_byte(TIME_PER_BYTE));
     request.limit_body(shared.limits.max_body);
     let response = match rules::check(request, &shared.limits) {
         Ok(()) => panic::catch_unwind(AssertUnwindSafe(|| route(request))).unwrap_or_else(|_| {
@@ -207,7 +214,6 @@ fn answer(
         }),
         Err(refused) => Response::refused(refused),
     };
-    client.allow(Allowance::for_each_write(shared.limits.send_timeout));
     conclude(request, finish(response), shared.is_stopping.load(Ordering::Relaxed))
 }
 

@@ -14,7 +14,7 @@ type Job = Box<dyn FnOnce() + Send>;
 /// Threads for jobs that come and go. A job gets a thread that has nothing to do, or a new one if all
 /// are busy; it never waits for another job. To start a thread takes longer than to answer a small
 /// request.
-#[derive(Clone, Default)]
+#[derive(Default)]
 pub struct Workers {
     shared: Arc<Shared>,
 }
@@ -34,7 +34,7 @@ struct State {
 }
 
 impl Workers {
-    /// Has a thread do a job.
+    /// Has a thread do a job. If that panics, it is the end of the thread, and of nothing else.
     ///
     /// # Errors
     ///

@@ -92,9 +92,10 @@ fn spawn(work: impl FnOnce() + Send + 'static) {
 
 /// Answers a client's requests one after another.
 fn attend(client: Client, server: &Server) {
+    client.allow_to_take(Allowance::for_each_write(server.limits.send_timeout));
     let mut buffer = Buffer::new();
     loop {
-        client.allow(Allowance::new(server.limits.idle_timeout));
+        client.allow_to_send(Allowance::new(server.limits.idle_timeout));
         while buffer.has_no_request() {
             if buffer.fill(&client).is_err() {
                 return; // it has left, or has nothing to ask
@@ -110,7 +111,7 @@ fn attend(client: Client, server: &Server) {
 
 /// Waits for the rest of a head, and answers. Returns whether there may be another request.
 fn answer_next(client: &Client, buffer: &mut Buffer, server: &Server) -> io::Result<bool> {
-    client.allow(Allowance::new(server.limits.head_timeout));
+    client.allow_to_send(Allowance::new(server.limits.head_timeout));
     let refused = loop {
         match Request::parse(buffer.bytes(), client) {
             Ok(Some(request)) => {
@@ -127,26 +128,24 @@ fn answer_next(client: &Client, buffer: &mut Buffer, server: &Server) -> io::Res
             Err(refused) => break refused,
         }
     };
-    client.allow(Allowance::for_each_write(server.limits.send_timeout));
     common::refuse(client, buffer.bytes(), finish(Response::refused(refused)))?;
     Ok(false)
 }
 
 fn answer(request: &Request, server: &Server) -> io::Result<bool> {
     let client = request.client();
-    client.allow(Allowance::new(server.limits.body_timeout).and_per_byte(TIME_PER_BYTE));
+    client.allow_to_send(Allowance::new(server.limits.body_timeout).and_per_byte(TIME_PER_BYTE));
     request.limit_body(server.limits.max_body);
     // What a panic leaves behind is used no more: the connection ends.
     let route = AssertUnwindSafe(|| route(request, server).unwrap_or_else(Response::failed));
     let response = panic::catch_unwind(route).unwrap_or_else(|_| {
         Response::refused(Refused { status: 500, why: "this server has made a mistake" })
     });
-    client.allow(Allowance::for_each_write(server.limits.send_timeout));
     common::conclude(request, finish(response), server.is_stopping.load(Ordering::Relaxed))
 }
 
 fn turn_away(client: Client) {
-    client.allow(Allowance::new(Duration::from_secs(1)));
+    client.allow_to_take(Allowance::new(Duration::from_secs(1)));
     let full = Refused { status: 503, why: "there are too many clients here; try again soon" };
     let response = finish(Response::refused(full)).header("Retry-After", "1");
     if let Err(error) = common::refuse(&client, b"", response) {
