@@ -2,10 +2,13 @@
 
 use std::io::{self, ErrorKind, Read, Write};
 
-use common::{Input, Refused, Request};
+use common::{Refused, Request};
 
 /// The most bytes that a line between two chunks may have.
-const MAX_LINE: usize = 256;
+const MAX_LINE: usize = 1024;
+
+/// The most bytes that the extensions of all chunks may have.
+const MAX_EXTENSIONS: usize = 16 * 1024;
 
 /// The most lines that may come after the last chunk.
 const MAX_TRAILERS: usize = 100;
@@ -18,24 +21,29 @@ const TOO_LARGE: Refused =
 /// The content of a body that comes in chunks.
 pub struct Chunks<'r> {
     request: &'r Request<'r>,
-    input: &'r Input<'r>,
     /// What is left of the chunk.
     left: u64,
     /// How much more the chunks may bring.
     allowed: u64,
+    /// How many bytes of extensions there have been.
+    extensions: usize,
     is_done: bool,
 }
 
 impl<'r> Chunks<'r> {
     /// Takes `allowed` bytes at most.
-    pub fn new(request: &'r Request<'r>, allowed: u64) -> io::Result<Chunks<'r>> {
-        Ok(Chunks { request, input: request.input()?, left: 0, allowed, is_done: false })
+    pub fn new(request: &'r Request<'r>, allowed: u64) -> Chunks<'r> {
+        Chunks { request, left: 0, allowed, extensions: 0, is_done: false }
     }
 
     /// Reads the size of the next chunk; if that is 0, all that comes after it.
     fn begin_chunk(&mut self) -> io::Result<()> {
         let line = self.read_line()?;
-        let size = line.split(';').next().unwrap_or_default(); // after the semicolon: extensions
+        let (size, extensions) = line.split_once(';').unwrap_or((&line, ""));
+        self.extensions += extensions.len();
+        if self.extensions > MAX_EXTENSIONS {
+            return Err(Refused { status: 431, why: "there are too many extensions" }.into());
+        }
         if size.len() > 16 || !size.bytes().all(|byte| byte.is_ascii_hexdigit()) {
             return Err(MALFORMED.into()); // `from_str_radix` would take a sign
         }
@@ -57,7 +65,7 @@ impl<'r> Chunks<'r> {
                 return Ok(());
             }
             let (name, _) = line.split_once(':').ok_or(MALFORMED)?;
-            if name.is_empty() || !name.bytes().all(|byte| byte.is_ascii_graphic()) {
+            if name.is_empty() || !name.bytes().all(may_be_in_a_name) {
                 return Err(MALFORMED.into());
             }
         }
@@ -68,7 +76,7 @@ impl<'r> Chunks<'r> {
     fn read_line(&self) -> io::Result<String> {
         let mut line = Vec::new();
         while !line.ends_with(b"\n") {
-            self.input.with_next(|bytes| {
+            self.request.input()?.with_next(|bytes| {
                 let end = bytes.iter().position(|&byte| byte == b'\n');
                 let count = end.map_or(bytes.len(), |at| at + 1);
                 line.extend_from_slice(&bytes[..count]);
@@ -85,6 +93,11 @@ impl<'r> Chunks<'r> {
     }
 }
 
+/// `tchar`, of which names of headers are made (RFC 9110, section 5.6.2)
+fn may_be_in_a_name(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+}
+
 impl Read for Chunks<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         if self.left == 0 && !self.is_done {
@@ -94,7 +107,7 @@ impl Read for Chunks<'_> {
         if most == 0 {
             return Ok(0);
         }
-        let count = self.input.read(&mut buffer[..most])?;
+        let count = self.request.input()?.read(&mut buffer[..most])?;
         if count == 0 {
             return Err(ErrorKind::UnexpectedEof.into());
         }

@@ -56,7 +56,7 @@ fn route(request: &Request, files: &Directory, max_body: u64) -> io::Result<Resp
 
 fn store(request: &Request, files: &Directory, name: &str, max: u64) -> io::Result<Response> {
     if request.is_chunked() {
-        files.store(name, Chunks::new(request, max)?)?;
+        files.store(name, Chunks::new(request, max))?;
     } else {
         files.store(name, request.body()?)?;
     }

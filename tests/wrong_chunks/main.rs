@@ -80,7 +80,7 @@ fn decode(request: &Request, limit: u64, content: &mut Vec<u8>) -> io::Result<()
             break;
         }
         let (name, _) = line.split_once(':').ok_or(MALFORMED)?;
-        if name.contains(' ') && !is("forgiving-trailers") {
+        if name.contains([' ', '(']) && !is("forgiving-trailers") {
             return Err(MALFORMED.into());
         }
     }
