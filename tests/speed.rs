@@ -11,11 +11,11 @@ use std::fs;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpStream};
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use harness::{cargo, own_command};
+use harness::{Background, cargo, free_port, own_command};
 use tempfile::TempDir;
 
 const ROUNDS: usize = 5;
@@ -26,7 +26,7 @@ const THREADS: usize = 2;
 /// they come all at once.
 const ARRIVAL: Duration = Duration::from_micros(500);
 
-/// Longer than any server takes to start.
+/// Longer than any answer takes.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The rival that the others are compared with.
@@ -49,15 +49,8 @@ struct Scenario {
 struct Contestant {
     name: &'static str,
     port: u16,
-    child: Child,
-    persists: bool,
-}
-
-impl Drop for Contestant {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
+    takes_part: fn(&Scenario) -> bool,
+    _running: Background,
 }
 
 fn main() {
@@ -75,7 +68,7 @@ fn main() {
         eprintln!("round {round} of {ROUNDS}");
         for (index, scenario) in scenarios.iter().enumerate() {
             for contestant in &contestants {
-                if contestant.persists || scenario.is_for_all {
+                if (contestant.takes_part)(scenario) {
                     let rate = measure(contestant.port, scenario);
                     results.entry((index, contestant.name)).or_default().push(rate);
                 }
@@ -132,35 +125,29 @@ fn start(directory: &TempDir) -> Vec<Contestant> {
         PathBuf::from(command.get_program())
     };
     let rival = |name| own("stage12").with_file_name(name);
-    let patient = &["--idle-timeout", "600", "--max-connections", "2000", "--quiet"][..];
-    [
-        (YARDSTICK, rival("rival-hyper"), &["--pipeline-flush"][..], true),
-        ("tiny_http", rival("rival-tiny-http"), &[], true),
-        ("stage 06", own("stage06"), &[], false),
-        ("stage 10", own("stage10"), &[], true),
-        ("stage 11", own("stage11"), patient, true),
-        ("stage 12", own("stage12"), patient, true),
-    ]
-    .into_iter()
-    .enumerate()
-    .map(|(index, (name, program, args, persists))| {
-        let port = 14_300 + u16::try_from(index).unwrap_or(0);
+    let run = |name, program: PathBuf, args: &[&str], takes_part| {
+        let port = free_port().expect("a free port");
         let mut command = Command::new(program);
         command.env("PORT", port.to_string()).args(args);
         if name != "stage 06" {
             command.arg("--directory").arg(directory.path());
         }
-        let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn();
-        let child = child.unwrap_or_else(|error| panic!("{name} cannot be started: {error}"));
-        let contestant = Contestant { name, port, child, persists };
-        let start = Instant::now();
-        while TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_err() {
-            assert!(start.elapsed() < PATIENCE, "{name} does not listen");
-            thread::sleep(Duration::from_millis(10));
-        }
-        contestant
-    })
-    .collect()
+        let running = Background::start(&mut command, port);
+        let running = running.unwrap_or_else(|error| panic!("{name} cannot be started: {error}"));
+        Contestant { name, port, takes_part, _running: running }
+    };
+    let patient = &["--idle-timeout", "600", "--max-connections", "2000", "--quiet"][..];
+    let always: fn(&Scenario) -> bool = |_| true;
+    vec![
+        run(YARDSTICK, rival("rival-hyper"), &[], |scenario| scenario.depth == 1),
+        // What makes it write 16 answers at once makes it slow with large ones.
+        run(YARDSTICK, rival("rival-hyper"), &["--pipeline-flush"], |scenario| scenario.depth > 1),
+        run("tiny_http", rival("rival-tiny-http"), &[], always),
+        run("stage 06", own("stage06"), &[], |scenario| scenario.is_for_all),
+        run("stage 10", own("stage10"), &[], always),
+        run("stage 11", own("stage11"), patient, always),
+        run("stage 12", own("stage12"), patient, always),
+    ]
 }
 
 /// Requests per second.
@@ -245,7 +232,8 @@ fn print(
         Some(rates[rates.len() / 2])
     };
     let table = |title: &str, cell: &dyn Fn(usize, f64) -> String| {
-        let names: Vec<_> = contestants.iter().map(|contestant| contestant.name).collect();
+        let mut names: Vec<_> = contestants.iter().map(|contestant| contestant.name).collect();
+        names.dedup();
         println!("\n| {title} | {} |", names.join(" | "));
         println!("|---{}|", "|---:".repeat(names.len()));
         for (index, scenario) in scenarios.iter().enumerate() {

@@ -28,9 +28,11 @@
 //! | `exchange` | a request, its answer, and what is expected of it |
 //! | `failure` | the report of what went wrong |
 //! | `show` | bytes made visible |
+//! | `background` | servers to be measured or compared |
 //! | `stages` | the stages by name, and the programs that run their checks |
 
 mod answer;
+mod background;
 mod choice;
 mod connection;
 mod diagnosis;
@@ -43,6 +45,7 @@ mod show;
 mod stages;
 
 pub use answer::Answer;
+pub use background::{Background, free_port};
 pub use choice::{own_command, subject};
 pub use connection::Connection;
 pub use exchange::{Exchange, Request};

@@ -1,8 +1,8 @@
 //! What stage 12 accepts, and what two servers accept that people trust: nginx, as a proxy, and hyper.
 //! Sends each request of requests.txt to all of them and prints the answers side by side.
 //!
-//! Fails if stage 12 accepts something that one of them does not, unless docs/strict.md says why, and
-//! if that chapter has reasons that nobody needs.
+//! docs/strict.md has tables of what stage 12 accepts and one of them does not, and of what it does not
+//! accept and both of them do. Fails if these are not the same.
 
 use std::collections::BTreeSet;
 use std::env;
@@ -10,11 +10,11 @@ use std::fs;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpStream};
 use std::path::Path;
-use std::process::{Child, Command, ExitCode, Stdio};
+use std::process::{Command, ExitCode, Stdio};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use harness::{cargo, repository};
+use harness::{Background, cargo, free_port, repository};
 use tempfile::TempDir;
 
 const REQUESTS: &str = include_str!("requests.txt");
@@ -25,20 +25,10 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// How long to wait for more answers after one.
 const SILENCE: Duration = Duration::from_millis(300);
 
-/// Longer than any server takes to start.
-const TIME_TO_START: Duration = Duration::from_secs(10);
-
 struct Server {
     name: &'static str,
     port: u16,
-    child: Child,
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
+    _running: Background,
 }
 
 /// A request: what it is about, and its bytes.
@@ -78,7 +68,7 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS; // there is too little to compare the chapter with
     }
     let rows: Vec<_> = requests.iter().zip(&outcomes).map(|(it, they)| row(it, they)).collect();
-    let complaints = complaints(&laxer, &rows);
+    let complaints = complaints(&laxer, &stricter, &rows);
     eprint!("{}", complaints.concat());
     if complaints.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
@@ -103,25 +93,28 @@ fn row(request: &Request, outcomes: &[Outcome]) -> String {
     format!("| {} | {} |", request.title, cells.join(" | "))
 }
 
-/// What is wrong in the chapter: it must have a reason for all that we accept and others do not, none
-/// for anything else, and the answers that it shows must be these.
-fn complaints(laxer: &BTreeSet<&str>, rows: &[String]) -> Vec<String> {
+/// What is wrong in the chapter: its tables must have a reason for each of these, and for nothing else,
+/// and the answers that it shows must be these rows.
+fn complaints(laxer: &BTreeSet<&str>, stricter: &BTreeSet<&str>, rows: &[String]) -> Vec<String> {
     let chapter = fs::read_to_string(repository().join("docs/strict.md")).unwrap_or_default();
     let table = |heading: &str| {
         let lines = chapter.lines().skip_while(|line| !line.starts_with(heading)).skip(2);
         lines.take_while(|line| line.starts_with('|')).collect::<Vec<_>>()
     };
-    let title = |row: &&str| row.split('|').nth(1).unwrap_or_default().trim().to_owned();
-    let explained: Vec<_> = table("| we accept").iter().map(title).collect();
-    let unexplained = laxer.iter().filter(|title| !explained.iter().any(|it| it == *title));
-    let needless = explained.iter().filter(|title| !laxer.contains(title.as_str()));
-    let shown = table("| request ");
-    let outdated = shown.iter().filter(|row| !rows.iter().any(|it| it == *row));
-    unexplained
-        .map(|title| format!("docs/strict.md does not say why we accept this: {title}\n"))
-        .chain(needless.map(|it| format!("docs/strict.md has a reason that nobody needs: {it}\n")))
-        .chain(outdated.map(|row| format!("docs/strict.md shows other answers: {row}\n")))
-        .collect()
+    let mut complaints = Vec::new();
+    for (heading, titles) in [("| we accept |", laxer), ("| we refuse |", stricter)] {
+        let rows = table(heading);
+        let cells = rows.iter().filter_map(|row| row.split('|').nth(1));
+        let explained: BTreeSet<_> =
+            cells.flat_map(|cell| cell.split(';')).map(str::trim).collect();
+        for title in explained.symmetric_difference(titles) {
+            complaints
+                .push(format!("docs/strict.md, {heading}: one too many, or missing: {title}\n"));
+        }
+    }
+    let outdated = table("| request |").into_iter().filter(|row| !rows.iter().any(|it| it == row));
+    complaints.extend(outdated.map(|row| format!("docs/strict.md shows other answers: {row}\n")));
+    complaints
 }
 
 /// Starts ours, hyper, and nginx if it is installed.
@@ -133,34 +126,31 @@ fn start(directory: &Path) -> Vec<Server> {
         Command::new(program.with_extension(env::consts::EXE_EXTENSION))
     };
     let mut servers = vec![
-        run("stage 12", 14_400, beside_this("stage12"), directory),
-        run("hyper", 14_401, beside_this("rival-hyper"), directory),
+        run("stage 12", free(), beside_this("stage12").arg("--directory").arg(directory)),
+        run("hyper", free(), beside_this("rival-hyper").arg("--directory").arg(directory)),
     ];
-    fs::write(directory.join("nginx.conf"), NGINX).expect("it is writable");
+    let (front, back) = (free(), free());
+    let configuration =
+        NGINX.replace("FRONT", &front.to_string()).replace("BACK", &back.to_string());
+    fs::write(directory.join("nginx.conf"), configuration).expect("it is writable");
     let mut nginx = Command::new("nginx");
     nginx.arg("-e").arg("stderr").arg("-p").arg(directory).arg("-c").arg("nginx.conf");
     if Command::new("nginx").arg("-v").stderr(Stdio::null()).status().is_ok() {
-        servers.push(run("nginx", 14_402, nginx, directory));
+        servers.push(run("nginx", front, &mut nginx));
     } else {
         eprintln!("skipped, for want of it: nginx");
     }
     servers
 }
 
-fn run(name: &'static str, port: u16, mut command: Command, directory: &Path) -> Server {
-    command.env("PORT", port.to_string());
-    if name != "nginx" {
-        command.arg("--directory").arg(directory);
-    }
-    let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn();
-    let child = child.unwrap_or_else(|error| panic!("{name} cannot be started: {error}"));
-    let server = Server { name, port, child };
-    let start = Instant::now();
-    while TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_err() {
-        assert!(start.elapsed() < TIME_TO_START, "{name} does not listen");
-        thread::sleep(Duration::from_millis(10));
-    }
-    server
+fn free() -> u16 {
+    free_port().expect("a free port")
+}
+
+fn run(name: &'static str, port: u16, command: &mut Command) -> Server {
+    let running = Background::start(command.env("PORT", port.to_string()), port);
+    let running = running.unwrap_or_else(|error| panic!("{name} cannot be started: {error}"));
+    Server { name, port, _running: running }
 }
 
 /// nginx passes requests on, so that it reads their bodies; the second server answers them.
@@ -177,11 +167,11 @@ http {
     uwsgi_temp_path uwsgi;
     scgi_temp_path scgi;
     server {
-        listen 127.0.0.1:14402;
-        location / { proxy_pass http://127.0.0.1:14403; }
+        listen 127.0.0.1:FRONT;
+        location / { proxy_pass http://127.0.0.1:BACK; }
     }
     server {
-        listen 127.0.0.1:14403;
+        listen 127.0.0.1:BACK;
         location / { return 200 ok; }
     }
 }

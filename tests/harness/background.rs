@@ -1,0 +1,54 @@
+//! Programs to be measured or compared: started, and stopped at the end.
+
+use std::io;
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// Longer than any server takes to start.
+const TIME_TO_START: Duration = Duration::from_secs(10);
+
+/// A server that runs until this is dropped. What it prints is forgotten.
+pub struct Background {
+    child: Child,
+}
+
+impl Background {
+    /// Starts a server, and waits until it listens on this port of 127.0.0.1.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be started, when it ends, and when it does not listen in time.
+    pub fn start(command: &mut Command, port: u16) -> io::Result<Background> {
+        let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
+        let mut server = Background { child };
+        let start = Instant::now();
+        while TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_err() {
+            if server.child.try_wait()?.is_some() {
+                return Err(io::Error::other("it has ended"));
+            }
+            if start.elapsed() > TIME_TO_START {
+                return Err(io::Error::new(io::ErrorKind::TimedOut, "it does not listen"));
+            }
+            thread::sleep(Duration::from_millis(10));
+        }
+        Ok(server)
+    }
+}
+
+impl Drop for Background {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A port of 127.0.0.1 that nobody listens on at this moment.
+///
+/// # Errors
+///
+/// When there is none.
+pub fn free_port() -> io::Result<u16> {
+    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
+}
