@@ -251,6 +251,19 @@ impl Response {
         client.write_all(&self.head(version)?)
     }
 
+    /// The field that says where the body ends (RFC 9112, section 6.3), if one does.
+    fn framing(&self, version: Version) -> Option<(&'static str, Cow<'static, str>)> {
+        match &self.body {
+            _ if self.status == 204 => None, // it never has a body (RFC 9110, section 8.6)
+            Content::Bytes(body) => Some(("Content-Length", body.len().to_string().into())),
+            Content::File(_, length) => Some(("Content-Length", length.to_string().into())),
+            Content::Stream(_) if version == Version::Http11 => {
+                Some(("Transfer-Encoding", "chunked".into()))
+            }
+            Content::Stream(_) | Content::ByHand(_) => None,
+        }
+    }
+
     /// `status-line`, then the fields, then the blank line (RFC 9112, section 4).
     fn head(&self, version: Version) -> io::Result<Vec<u8>> {
         let mut head = Vec::with_capacity(FIRST_SIZE);
@@ -262,15 +275,8 @@ impl Response {
             }
             add(&mut head, &[name, ": ", value, "\r\n"]);
         }
-        let length = match &self.body {
-            Content::Bytes(body) => Some(body.len().to_string()),
-            Content::File(_, length) => Some(length.to_string()),
-            Content::Stream(_) | Content::ByHand(_) => None,
-        };
-        if let Some(length) = length {
-            add(&mut head, &["Content-Length: ", &length, "\r\n"]);
-        } else if version == Version::Http11 && matches!(self.body, Content::Stream(_)) {
-            add(&mut head, &["Transfer-Encoding: chunked\r\n"]);
+        if let Some((name, value)) = self.framing(version) {
+            add(&mut head, &[name, ": ", &value, "\r\n"]);
         }
         if !self.fields.iter().any(|(name, _)| *name == "Connection") {
             add(&mut head, &["Connection: close\r\n"]);
@@ -318,6 +324,7 @@ fn reason(status: u16) -> &'static str {
     match status {
         200 => "OK",
         201 => "Created",
+        204 => "No Content",
         400 => "Bad Request",
         403 => "Forbidden",
         404 => "Not Found",
@@ -362,6 +369,14 @@ mod tests {
         assert_eq!(
             written(Response::not_found()),
             "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+        );
+    }
+
+    #[test]
+    fn a_204_has_no_body_and_no_length() {
+        assert_eq!(
+            written(Response::new(204)),
+            "HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n"
         );
     }
 
