@@ -158,7 +158,8 @@ impl<'a> Body<'a> {
         let mut decoder = self.decoder.borrow_mut();
         while !decoder.is_done() && !buffer.is_empty() {
             let count = self.input.with_next(|bytes| Ok(decoder.decode(bytes, buffer)?))?;
-            if self.read.get() + count as u64 > self.limit.get() {
+            let read = self.read.get() + count as u64;
+            if read.saturating_add(decoder.announced()) > self.limit.get() {
                 return Err(TOO_LARGE.into());
             }
             if count > 0 {

@@ -39,7 +39,7 @@ impl<'r> Chunks<'r> {
     /// Reads the size of the next chunk; if that is 0, all that comes after it.
     fn begin_chunk(&mut self) -> io::Result<()> {
         let line = self.read_line()?;
-        let (size, extensions) = line.split_once(';').unwrap_or((&line, ""));
+        let (size, extensions) = split_size(&line);
         self.extensions += extensions.len();
         if self.extensions > MAX_EXTENSIONS {
             return Err(Refused { status: 431, why: "there are too many extensions" }.into());
@@ -90,6 +90,14 @@ impl<'r> Chunks<'r> {
         let is_text = line.iter().all(|&byte| byte == b'\t' || !byte.is_ascii_control());
         let line = String::from_utf8(line.to_vec()).ok().filter(|_| is_text);
         Ok(line.ok_or(MALFORMED)?)
+    }
+}
+
+/// The size of a chunk, and what comes after the semicolon. White space may stand before that.
+fn split_size(line: &str) -> (&str, &str) {
+    match line.split_once(';') {
+        Some((size, extensions)) => (size.trim_end_matches([' ', '\t']), extensions),
+        None => (line, ""),
     }
 }
 

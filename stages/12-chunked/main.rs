@@ -9,8 +9,7 @@ use std::time::Duration;
 
 use chunks::{Chunks, write_chunks};
 use common::{Directory, Request, Response, Service, Version};
-use flate2::Compression;
-use flate2::read::GzEncoder;
+use flate2::{Compression, read};
 
 /// The longest countdown.
 const MAX_COUNT: u32 = 60;
@@ -66,7 +65,7 @@ fn store(request: &Request, files: &Directory, name: &str, max: u64) -> io::Resu
 fn fetch(request: &Request, files: &Directory, name: &str) -> io::Result<Response> {
     let file = files.open(name)?;
     let response = if common::accepts_gzip(request.headers()) {
-        let packed = GzEncoder::new(file, Compression::fast()); // packs while it is read
+        let packed = read::GzEncoder::new(file, Compression::fast()); // packs while it is read
         stream(request, "application/octet-stream", packed).header("Content-Encoding", "gzip")
     } else {
         Response::file(file)?

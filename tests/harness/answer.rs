@@ -302,6 +302,12 @@ fn surplus(connection: &mut Connection, start: usize, length: usize, begin: Inst
     while begin.elapsed() < super::PATIENCE && connection.receive(SURPLUS).is_ok() {}
     let body = &connection.unread()[start..];
     let found = body.len();
+    if body.get(length..).is_some_and(|surplus| surplus.starts_with(b"HTTP/1.")) {
+        return Failure::new("a second answer has come, to one request").why(
+            "A part of the request was taken for another request: a body that was not read to its end, \
+             or what comes after it.",
+        );
+    }
     let problem = format!("Content-Length is {length}, but the body has {found} bytes");
     let failure = Failure::new(problem).read(LENGTHS);
     let text = String::from_utf8_lossy(body);
