@@ -1,6 +1,10 @@
-//! Many clients at once, and what they cost: `CROWD=10000 cargo test --test crowds -- --nocapture`
-//! prints the figures of the chapter. Each client takes a file descriptor here and one in the
-//! server: `ulimit -n` must allow that.
+//! Many clients at once, and what they cost. This prints the figures of the chapter, in some minutes:
+//!
+//! ```text
+//! CROWD=10000 cargo test --test crowds -- --nocapture --test-threads 1
+//! ```
+//!
+//! Each client takes a file descriptor here and one in the server: `ulimit -n` must allow that.
 
 #![cfg(target_os = "linux")] // where the memory of a process can be read from a file
 
@@ -34,7 +38,8 @@ fn on_each(check: impl Fn(&Server, &mut [Connection], u64) -> Check) -> Check {
     let number = crowd();
     for stage in LIMITED {
         let most = number.to_string();
-        let patient = ["--max-connections", &most, "--idle-timeout", "60", "--head-timeout", "60"];
+        let patient =
+            ["--max-connections", &most, "--idle-timeout", "600", "--head-timeout", "600"];
         let server = Server::start_own_with_args(stage, &patient)?;
         let first = server.connect()?; // wait until it listens
         let before = server.peak_memory()?;
