@@ -81,6 +81,7 @@ mod tests {
     use pretty_assertions::assert_eq;
     use std::sync::mpsc;
     use std::thread::ThreadId;
+    use std::time::Instant;
 
     /// Has a thread say who it is, and waits for that.
     fn who(workers: &Workers) -> ThreadId {
@@ -94,7 +95,9 @@ mod tests {
     fn a_thread_is_used_again() {
         let workers = Workers::default();
         let first = who(&workers);
+        let deadline = Instant::now() + PATIENCE;
         while workers.shared.lock().waiting == 0 {
+            assert!(Instant::now() < deadline, "it does not wait for another job");
             thread::yield_now();
         }
         assert_eq!(who(&workers), first);
