@@ -179,6 +179,11 @@ impl Response {
         Response { is_last: true, ..self }
     }
 
+    /// Whether its body comes bit by bit, and somebody may be watching.
+    pub(crate) fn is_stream(&self) -> bool {
+        matches!(self.body, Content::Stream(_) | Content::ByHand(_))
+    }
+
     /// Whether the connection has to end after it, if it goes to a client of this version: because
     /// somebody wants that, or because nothing else says where the body ends.
     pub(crate) fn is_last(&self, version: Version) -> bool {

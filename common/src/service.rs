@@ -11,8 +11,8 @@ use std::time::Duration;
 use crate::permits::Permits;
 use crate::workers::Workers;
 use crate::{
-    Allowance, Args, Buffer, Client, Limits, Listener, Refused, Request, Response, Version,
-    conclude, date, log, refuse, rules,
+    Allowance, Args, Buffer, Client, Limits, Listener, Refused, Request, Response, conclude, date,
+    log, refuse, rules,
 };
 
 /// How many clients at a time are told that there is no room for them. More are hung up on.
@@ -176,12 +176,6 @@ fn answer_next(
         match Request::parse_with_chunks(buffer.bytes(), client) {
             Ok(Some(request)) => {
                 let Some(_busy) = shared.busy.take() else { return Ok(false) };
-                // The next answer may come with this one. If the server is stopped in between, both are
-                // lost: that is no harm for requests that can be repeated.
-                let can_be_repeated = matches!(request.method(), "GET" | "HEAD");
-                // HTTP/1.0 has streams without chunks, which nobody would let go.
-                let is_new = request.version() == Version::Http11;
-                client.hold(can_be_repeated && is_new && request.is_followed());
                 let goes_on = answer(&request, shared, route)?;
                 let unused = request.into_unused();
                 buffer.go_on(unused);
@@ -214,6 +208,10 @@ fn answer(
         }),
         Err(refused) => Response::refused(refused),
     };
+    // The next answer may come with this one, unless somebody watches it come. If the server is stopped
+    // in between, both are lost: that is no harm for requests that can be repeated.
+    let can_be_repeated = matches!(request.method(), "GET" | "HEAD");
+    client.hold(can_be_repeated && request.is_followed() && !response.is_stream());
     conclude(request, finish(response), shared.is_stopping.load(Ordering::Relaxed))
 }
 
@@ -236,6 +234,8 @@ mod tests {
         let stop = service.stopper().expect("it has an address");
         let route = |request: &Request| match request.path() {
             "/panic" => panic::resume_unwind(Box::new("on purpose")), // without a message
+            "/quick" => Response::ok(),
+            "/endless" => Response::stream("text/plain", (&b"begin"[..]).chain(Silence)),
             _ => {
                 let mut text = Vec::new();
                 let read = request
@@ -252,6 +252,16 @@ mod tests {
                 service.run(route);
             }),
         )
+    }
+
+    /// A stream of which nothing comes for a while.
+    struct Silence;
+
+    impl Read for Silence {
+        fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+            thread::sleep(Duration::from_secs(600));
+            Ok(0)
+        }
     }
 
     /// Sends a request that is the last on its connection, and returns the answer's status line.
@@ -302,6 +312,39 @@ mod tests {
         assert_eq!(answers.matches("\r\n\r\nabcde").count(), 2, "{answers}");
         let too_large = "Transfer-Encoding: chunked\r\n\r\nb\r\n0123456789a\r\n0\r\n\r\n";
         assert_eq!(ask(address, GOOD.0, too_large), "HTTP/1.1 413 Content Too Large");
+        stop();
+        running.join().expect("it ends");
+    }
+
+    #[test]
+    fn what_is_held_does_not_wait_for_a_stream() {
+        for version in ["1.0", "1.1"] {
+            let (address, _, _running) = start(Limits::default());
+            let mut stream = TcpStream::connect(address).expect("it listens");
+            let requests = format!(
+                "GET /quick HTTP/1.1\r\nHost: a\r\n\r\n\
+                 GET /endless HTTP/{version}\r\nHost: a\r\n\r\n\r\n"
+            );
+            stream.write_all(requests.as_bytes()).expect("it reads");
+            stream.set_read_timeout(Some(Duration::from_secs(30))).expect("not zero");
+            let mut answers = Vec::new();
+            while !answers.windows(5).any(|it| it == b"begin") {
+                let mut block = [0; 1000];
+                let count = stream.read(&mut block).expect("it sends what there is");
+                assert!(count > 0, "it has not ended");
+                answers.extend_from_slice(&block[..count]);
+            }
+        }
+    }
+
+    #[test]
+    fn a_line_end_after_the_body_costs_nobody_the_answer() {
+        let (address, stop, running) = start(Limits { max_body: 1_000_000, ..Limits::default() });
+        let body = "x".repeat(100_000);
+        for _ in 0..20 {
+            let rest = format!("Content-Length: 100000\r\n\r\n{body}\r\n");
+            assert_eq!(ask(address, GOOD.0, &rest), "HTTP/1.1 200 OK");
+        }
         stop();
         running.join().expect("it ends");
     }
