@@ -1,10 +1,11 @@
 //! Programs to be measured or compared: started, and stopped at the end.
 
 use std::io;
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
+
+use crate::port::{self, Port};
 
 /// Longer than any server takes to start.
 const TIME_TO_START: Duration = Duration::from_secs(10);
@@ -24,7 +25,7 @@ impl Background {
         let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
         let mut server = Background { child };
         let start = Instant::now();
-        while TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_err() {
+        while !port::answers(port) {
             if server.child.try_wait()?.is_some() {
                 return Err(io::Error::other("it has ended"));
             }
@@ -44,11 +45,7 @@ impl Drop for Background {
     }
 }
 
-/// A port of 127.0.0.1 that nobody listens on at this moment.
-///
-/// # Errors
-///
-/// When there is none.
-pub fn free_port() -> io::Result<u16> {
-    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
+/// A port of 127.0.0.1 that nobody uses at this moment.
+pub fn free_port() -> u16 {
+    Port::free().number
 }

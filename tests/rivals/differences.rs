@@ -126,10 +126,10 @@ fn start(directory: &Path) -> Vec<Server> {
         Command::new(program.with_extension(env::consts::EXE_EXTENSION))
     };
     let mut servers = vec![
-        run("stage 12", free(), beside_this("stage12").arg("--directory").arg(directory)),
-        run("hyper", free(), beside_this("rival-hyper").arg("--directory").arg(directory)),
+        run("stage 12", free_port(), beside_this("stage12").arg("--directory").arg(directory)),
+        run("hyper", free_port(), beside_this("rival-hyper").arg("--directory").arg(directory)),
     ];
-    let (front, back) = (free(), free());
+    let (front, back) = (free_port(), free_port());
     let configuration =
         NGINX.replace("FRONT", &front.to_string()).replace("BACK", &back.to_string());
     fs::write(directory.join("nginx.conf"), configuration).expect("it is writable");
@@ -141,10 +141,6 @@ fn start(directory: &Path) -> Vec<Server> {
         eprintln!("skipped, for want of it: nginx");
     }
     servers
-}
-
-fn free() -> u16 {
-    free_port().expect("a free port")
 }
 
 fn run(name: &'static str, port: u16, command: &mut Command) -> Server {
