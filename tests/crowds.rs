@@ -13,7 +13,7 @@ use std::env;
 use harness::{Check, Connection, Failure, Server};
 
 /// The stages that have a limit for the number of their clients.
-const LIMITED: [&str; 2] = ["stage11", "stage12"];
+const LIMITED: [&str; 2] = ["stage12", "stage13"];
 
 /// The most memory that a client may cost, in KiB: twice the largest head, and the pages of a stack
 /// that are touched.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use harness::{Check, Failure, Server};
 
 /// The stages that keep connections open.
-const PERSISTENT: [&str; 3] = ["stage10", "stage11", "stage12"];
+const PERSISTENT: [&str; 4] = ["stage10", "stage11", "stage12", "stage13"];
 
 /// Longer than a connection may be idle.
 const TIME_LIMIT: Duration = Duration::from_secs(60);

@@ -77,9 +77,9 @@ One way to do it:  git diff --no-index stages/04-echo/main.rs stages/05-headers/
 
 #[test]
 fn says_so_when_every_stage_stands() -> Result<(), Failure> {
-    let output = next(Some(&own("stage12")?));
+    let output = next(Some(&own("stage13")?));
     let screen = String::from_utf8_lossy(&output.stdout);
-    assert!(screen.ends_with("  ok  12 chunked\n\nAll 12 stages pass.\n"), "{screen}");
+    assert!(screen.ends_with("  ok  13 chunked\n\nAll 13 stages pass.\n"), "{screen}");
     assert_eq!(output.status.code(), Some(0));
     Ok(())
 }

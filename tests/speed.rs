@@ -124,7 +124,7 @@ fn start(directory: &TempDir) -> Vec<Contestant> {
         let command = own_command(stage).unwrap_or_else(|failure| panic!("{failure:?}"));
         PathBuf::from(command.get_program())
     };
-    let rival = |name| own("stage12").with_file_name(name);
+    let rival = |name| own("stage13").with_file_name(name);
     let run = |name, program: PathBuf, args: &[&str], takes_part| {
         let port = free_port();
         let mut command = Command::new(program);
@@ -145,8 +145,8 @@ fn start(directory: &TempDir) -> Vec<Contestant> {
         run("tiny_http", rival("rival-tiny-http"), &[], always),
         run("stage 06", own("stage06"), &[], |scenario| scenario.is_for_all),
         run("stage 10", own("stage10"), &[], always),
-        run("stage 11", own("stage11"), patient, always),
         run("stage 12", own("stage12"), patient, always),
+        run("stage 13", own("stage13"), patient, always),
     ]
 }
 

@@ -2,13 +2,19 @@
 
 use std::ffi::OsString;
 use std::io::{self, Write};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 
-use crate::{Directory, Listener};
+use crate::content::directory::Directory;
+use crate::protocol::limits::Limits;
+use crate::serve::log;
+use crate::serve::service::Service;
+use crate::serve::stop::survive_large_files;
+use crate::transport::listener::Listener;
 
 /// What the user asked for on the command line.
 #[derive(Debug, Clone)]
@@ -18,46 +24,12 @@ pub struct Args {
     pub port: u16,
     /// The directory to serve, from `--directory`: an absolute path without symbolic links.
     pub directory: Option<PathBuf>,
+    /// The same as the user named it: with links, which may be switched while the server runs.
+    named_directory: Option<PathBuf>,
     /// What clients get at most, from the options of a server that has them.
     pub limits: Limits,
     /// Whether only failures and refusals are logged, from `--quiet`.
     pub quiet: bool,
-}
-
-/// What a server gives to its clients at most. Each has an option of the same name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limits {
-    /// Connections that are served at the same time. Further ones are turned away with 503. A
-    /// connection takes a file descriptor, and another one while a file is sent or stored: 400 fit
-    /// into the 1,024 that many systems allow.
-    pub max_connections: usize,
-    /// Bytes of a request's body. A larger one is refused with 413.
-    pub max_body: u64,
-    /// How long a connection may be silent between two requests.
-    pub idle_timeout: Duration,
-    /// How long the head of a request may take, from its first byte to its last.
-    pub head_timeout: Duration,
-    /// How long a request's body may take, apart from a second for every 1,000 bytes.
-    pub body_timeout: Duration,
-    /// How long a client may take nothing of a response. What it takes is only seen in pieces of
-    /// some hundred kilobytes.
-    pub send_timeout: Duration,
-    /// How long requests may go on after the server was asked to stop.
-    pub stop_timeout: Duration,
-}
-
-impl Default for Limits {
-    fn default() -> Limits {
-        Limits {
-            max_connections: 400,
-            max_body: 8 * 1024 * 1024 * 1024,
-            idle_timeout: Duration::from_secs(10),
-            head_timeout: Duration::from_secs(10),
-            body_timeout: Duration::from_secs(20),
-            send_timeout: Duration::from_secs(60),
-            stop_timeout: Duration::from_secs(10),
-        }
-    }
 }
 
 impl Args {
@@ -67,15 +39,30 @@ impl Args {
     ///
     /// When the port is taken or not allowed.
     pub fn listen(&self) -> io::Result<Listener> {
-        let listener = Listener::bind(self.port)?.quiet(self.quiet);
-        writeln!(io::stdout(), "listening on http://{}", listener.address()?)?;
+        let listener = Listener::bind(self.port)?;
+        announce(listener.address());
         Ok(listener)
+    }
+
+    /// Listens as [`Args::listen`] does, with [`Args::limits`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Args::listen`].
+    pub fn service(&self) -> io::Result<Service> {
+        Ok(Service::new(self.listen()?, self.limits).quiet(self.quiet))
     }
 
     /// The files of [`Args::directory`]; none without one.
     pub fn files(&self) -> Directory {
-        Directory::new(self.directory.clone())
+        Directory::new(self.named_directory.clone())
     }
+}
+
+/// Says on stdout where a server listens. If nobody can read that, the server goes on all the same, unlike
+/// one that uses `println!`, which panics.
+pub fn announce(address: SocketAddr) {
+    let _ = writeln!(io::stdout(), "listening on http://{address}");
 }
 
 /// Runs a server that takes `--port`: reads the command line, then calls `serve`.
@@ -193,18 +180,23 @@ fn program_name() -> String {
 }
 
 fn start(command: Command, serve: impl FnOnce(&Args) -> io::Result<()>) -> ExitCode {
+    survive_large_files();
+    log::panics();
     let matches = command.get_matches();
     let port = matches.get_one("port").copied().unwrap_or(4221);
     let directory = matches.try_get_one::<PathBuf>("directory").ok().flatten();
+    let named_directory = directory.and_then(|path| std::path::absolute(path).ok());
     let served = resolve(directory).and_then(|directory| {
         let quiet = matches.try_get_one("quiet").ok().flatten().copied().unwrap_or(false);
-        let args = Args { port, directory, limits: chosen_limits(&matches), quiet };
+        let limits = chosen_limits(&matches);
+        let args = Args { port, directory, named_directory, limits, quiet };
         serve(&args).map_err(|error| explain(&error, port))
     });
+    log::flush();
     match served {
         Ok(()) => ExitCode::SUCCESS,
         Err(sentence) => {
-            eprintln!("error: {sentence}");
+            let _ = writeln!(io::stderr(), "error: {sentence}");
             ExitCode::FAILURE
         }
     }

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     common::run(|args| {
         let listener = TcpListener::bind(("127.0.0.1", args.port))?;
-        println!("listening on http://{}", listener.local_addr()?);
+        common::announce(listener.local_addr()?);
         loop {
             match listener.accept() {
                 Ok((_client, peer)) => common::log(format!("{peer} came")),

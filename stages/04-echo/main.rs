@@ -15,16 +15,16 @@ fn main() -> ExitCode {
 }
 
 fn answer(request: &Request, mut client: &Client) -> io::Result<()> {
-    let parts: Vec<_> = request.path().splitn(3, '/').collect();
-    let (status, body) = match parts[..] {
-        ["", ""] => ("200 OK", ""), // nothing stands before the slash of `/`, and nothing after it
-        ["", "echo", text] => ("200 OK", text),
-        _ => ("404 Not Found", ""),
+    let (status, body) = match request.path() {
+        ("", None) => ("200 OK", "".into()), // nothing stands after the slash of `/`
+        ("echo", Some(text)) => ("200 OK", text.decode()?),
+        _ => ("404 Not Found", "".into()),
     };
     client.log(format_args!("{:?} {status}", request.line()));
+    let charset = if body.is_ascii() { "" } else { "; charset=utf-8" };
     let response = format!(
         "HTTP/1.1 {status}\r\n\
-         Content-Type: text/plain\r\n\
+         Content-Type: text/plain{charset}\r\n\
          Content-Length: {}\r\n\
          \r\n\
          {body}",

@@ -1,5 +1,6 @@
 //! Stage 5: read a header. Chapter: docs/05-headers.md
 
+use std::io;
 use std::process::ExitCode;
 
 use common::{Request, Response};
@@ -13,14 +14,13 @@ fn main() -> ExitCode {
     })
 }
 
-fn route(request: &Request) -> Response {
-    let parts: Vec<_> = request.path().splitn(3, '/').collect();
-    match parts[..] {
-        ["", ""] => Response::ok(),
-        ["", "echo", text] => Response::text(text),
-        ["", "user-agent"] => Response::text(header(request.fields(), "User-Agent")),
+fn route(request: &Request) -> io::Result<Response> {
+    Ok(match request.path() {
+        ("", None) => Response::ok(),
+        ("echo", Some(text)) => Response::text(text.decode()?),
+        ("user-agent", None) => Response::text(header(request.fields(), "User-Agent")),
         _ => Response::not_found(),
-    }
+    })
 }
 
 /// The value of the line `name: value`; empty if there is none. Upper and lower case are the same

@@ -1,5 +1,6 @@
 //! Stage 6: serve everyone at once. Chapter: docs/06-concurrency.md
 
+use std::io;
 use std::process::ExitCode;
 use std::thread;
 
@@ -17,12 +18,11 @@ fn main() -> ExitCode {
     })
 }
 
-fn route(request: &Request) -> Response {
-    let parts: Vec<_> = request.path().splitn(3, '/').collect();
-    match parts[..] {
-        ["", ""] => Response::ok(),
-        ["", "echo", text] => Response::text(text),
-        ["", "user-agent"] => Response::text(request.header("User-Agent").unwrap_or_default()),
+fn route(request: &Request) -> io::Result<Response> {
+    Ok(match request.path() {
+        ("", None) => Response::ok(),
+        ("echo", Some(text)) => Response::text(text.decode()?),
+        ("user-agent", None) => Response::text(request.header("User-Agent").unwrap_or_default()),
         _ => Response::not_found(),
-    }
+    })
 }

@@ -5,7 +5,7 @@ use std::io::{self, ErrorKind};
 use std::path::{Component, Path};
 use std::process::ExitCode;
 
-use common::{Request, Response};
+use common::{Request, Response, Rest};
 
 fn main() -> ExitCode {
     common::run_with_directory(|args| {
@@ -16,24 +16,21 @@ fn main() -> ExitCode {
     })
 }
 
-fn route(request: &Request, directory: Option<&Path>) -> Response {
-    let parts: Vec<_> = request.path().splitn(3, '/').collect();
-    match parts[..] {
-        ["", ""] => Response::ok(),
-        ["", "echo", text] => Response::text(text),
-        ["", "user-agent"] => Response::text(request.header("User-Agent").unwrap_or_default()),
-        ["", "files", name] => {
-            open(directory, name).and_then(Response::file).unwrap_or_else(Response::failed)
-        }
+fn route(request: &Request, directory: Option<&Path>) -> io::Result<Response> {
+    Ok(match request.path() {
+        ("", None) => Response::ok(),
+        ("echo", Some(text)) => Response::text(text.decode()?),
+        ("user-agent", None) => Response::text(request.header("User-Agent").unwrap_or_default()),
+        ("files", Some(name)) => open(directory, name).and_then(Response::file)?,
         _ => Response::not_found(),
-    }
+    })
 }
 
 /// Opens the file called `name`, if it is a file inside `directory`.
-fn open(directory: Option<&Path>, name: &str) -> io::Result<File> {
+fn open(directory: Option<&Path>, name: Rest) -> io::Result<File> {
     let directory = directory.ok_or(ErrorKind::NotFound)?;
-    let mut parts = Path::new(name).components();
-    if !parts.all(|part| matches!(part, Component::Normal(_))) {
+    let name = name.file_name()?;
+    if !name.components().all(|part| matches!(part, Component::Normal(_))) {
         return Err(ErrorKind::NotFound.into()); // it contains `..`, or begins with `/`
     }
     // Where the name leads when every symbolic link on the way is followed.

@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use common::{Directory, Request, Response};
+use common::{Directory, Request, Response, Rest};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 
@@ -16,29 +16,33 @@ fn main() -> ExitCode {
     })
 }
 
-fn route(request: &Request, files: &Directory) -> Response {
-    let parts: Vec<_> = request.path().splitn(3, '/').collect();
-    let response = match parts[..] {
-        ["", ""] => Ok(Response::ok()),
-        ["", "echo", text] => echo(request, text),
-        ["", "user-agent"] => Ok(Response::text(request.header("User-Agent").unwrap_or_default())),
-        ["", "files", name] if request.method() == "POST" => store(request, files, name),
-        ["", "files", name] => files.open(name).and_then(Response::file),
-        _ => Ok(Response::not_found()),
-    };
-    response.unwrap_or_else(Response::failed)
+fn route(request: &Request, files: &Directory) -> io::Result<Response> {
+    Ok(match request.path() {
+        ("", None) => Response::ok(),
+        ("echo", Some(text)) => echo(request, text)?,
+        ("user-agent", None) => user_agent(request),
+        ("files", Some(name)) if request.method() == "POST" => store(request, files, name)?,
+        ("files", Some(name)) => files.open(name).and_then(Response::file)?,
+        _ => Response::not_found(),
+    })
 }
 
-fn store(request: &Request, files: &Directory, name: &str) -> io::Result<Response> {
+fn store(request: &Request, files: &Directory, name: Rest) -> io::Result<Response> {
     files.store(name, request.body()?)?;
     Ok(Response::created())
 }
 
-fn echo(request: &Request, text: &str) -> io::Result<Response> {
+fn user_agent(request: &Request) -> Response {
+    let found = request.header("User-Agent").unwrap_or_default();
+    Response::text(found).header("Vary", "User-Agent")
+}
+
+fn echo(request: &Request, text: Rest) -> io::Result<Response> {
+    let text = text.decode()?;
     let response = if accepts_gzip(request) {
         let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
         encoder.write_all(text.as_bytes())?;
-        Response::text(encoder.finish()?).header("Content-Encoding", "gzip")
+        Response::text(text).encoded("gzip", encoder.finish()?)
     } else {
         Response::text(text)
     };
@@ -49,7 +53,8 @@ fn echo(request: &Request, text: &str) -> io::Result<Response> {
 fn accepts_gzip(request: &Request) -> bool {
     let weight_of = |wanted: &str| {
         request.headers().list("Accept-Encoding").find_map(|element| {
-            let (coding, parameter) = element.split_once(';').unwrap_or((element, "q=1"));
+            let element = String::from_utf8_lossy(element);
+            let (coding, parameter) = element.split_once(';').unwrap_or((&element, "q=1"));
             let parameter = parameter.trim_ascii().to_ascii_lowercase();
             let number: Option<f32> = parameter.strip_prefix("q=").and_then(|it| it.parse().ok());
             let weight = number.filter(|it| (0.0..=1.0).contains(it)).unwrap_or(0.0);

@@ -3,7 +3,7 @@
 use std::io;
 use std::process::ExitCode;
 
-use common::{Buffer, Client, Directory, Request, Response, Version};
+use common::{Buffer, Client, Directory, Request, Response, Rest, Then, Version};
 
 /// How much of a body that no handler has read is skipped, for the sake of the connection.
 const MAX_SKIPPED: u64 = 64 * 1024; // bytes
@@ -18,63 +18,59 @@ fn main() -> ExitCode {
 /// Answers one request after another, until either side wants no more.
 fn answer_all(client: &Client, files: &Directory) {
     let mut buffer = Buffer::new(); // after a request, it may hold the beginning of the next
-    loop {
+    let mut then = Then::KeepOpen;
+    while then == Then::KeepOpen {
         if buffer.is_empty() && buffer.fill(client).is_err() {
             return; // the client has left, or has nothing to ask: it may do either
         }
-        let goes_on = common::next_request(client, &mut buffer, |request| answer(request, files));
-        if goes_on != Some(true) {
-            return;
-        }
+        then = common::next_request(client, &mut buffer, |request| answer(request, client, files));
     }
 }
 
-/// Answers a request, and says whether there may be another one.
-fn answer(request: &Request, files: &Directory) -> io::Result<bool> {
-    let response = route(request, files);
+/// Answers a request, and says what becomes of the connection.
+fn answer(request: &Request, client: &Client, files: &Directory) -> io::Result<Then> {
+    let response = route(request, files).unwrap_or_else(Response::failed);
     let can_be_skipped = request.unread().is_some_and(|bytes| bytes <= MAX_SKIPPED);
     let goes_on = can_be_skipped && client_goes_on(request);
-    let connection = if goes_on { "keep-alive" } else { "close" };
-    common::respond(request, response.header("Connection", connection))?;
+    let then = if goes_on { Then::KeepOpen } else { Then::Close };
+    common::respond(client, request, response.header("Connection", then.option()))?;
     if goes_on {
         if let Ok(mut body) = request.body() {
             io::copy(&mut body, &mut io::sink())?; // or its rest would be the next request
         }
     }
-    Ok(goes_on)
+    Ok(then)
 }
 
 /// Whether the client may ask again: in HTTP/1.1 unless it says `close`, in HTTP/1.0 only if it says
 /// `keep-alive`.
 fn client_goes_on(request: &Request) -> bool {
     let options: Vec<_> = request.headers().list("Connection").collect();
-    let says = |wanted: &str| options.iter().any(|option| option.eq_ignore_ascii_case(wanted));
-    !says("close") && (request.version() == Version::Http11 || says("keep-alive"))
+    let says = |wanted: &[u8]| options.iter().any(|option| option.eq_ignore_ascii_case(wanted));
+    !says(b"close") && (request.version() == Version::Http11 || says(b"keep-alive"))
 }
 
-fn route(request: &Request, files: &Directory) -> Response {
-    let parts: Vec<_> = request.path().splitn(3, '/').collect();
-    let response = match parts[..] {
-        ["", ""] => Ok(Response::ok()),
-        ["", "echo", text] => echo(request, text),
-        ["", "user-agent"] => Ok(Response::text(request.header("User-Agent").unwrap_or_default())),
-        ["", "files", name] if request.method() == "POST" => store(request, files, name),
-        ["", "files", name] => files.open(name).and_then(Response::file),
-        _ => Ok(Response::not_found()),
-    };
-    response.unwrap_or_else(Response::failed)
+fn route(request: &Request, files: &Directory) -> io::Result<Response> {
+    Ok(match request.path() {
+        ("", None) => Response::ok(),
+        ("echo", Some(text)) => echo(request, text)?,
+        ("user-agent", None) => user_agent(request),
+        ("files", Some(name)) if request.method() == "POST" => store(request, files, name)?,
+        ("files", Some(name)) => files.open(name).and_then(Response::file)?,
+        _ => Response::not_found(),
+    })
 }
 
-fn store(request: &Request, files: &Directory, name: &str) -> io::Result<Response> {
+fn store(request: &Request, files: &Directory, name: Rest) -> io::Result<Response> {
     files.store(name, request.body()?)?;
     Ok(Response::created())
 }
 
-fn echo(request: &Request, text: &str) -> io::Result<Response> {
-    let response = if common::accepts_gzip(request.headers()) {
-        Response::text(common::gzip(text.as_bytes())?).header("Content-Encoding", "gzip")
-    } else {
-        Response::text(text)
-    };
-    Ok(response.header("Vary", "Accept-Encoding"))
+fn user_agent(request: &Request) -> Response {
+    let found = request.header("User-Agent").unwrap_or_default();
+    Response::text(found).header("Vary", "User-Agent")
+}
+
+fn echo(request: &Request, text: Rest) -> io::Result<Response> {
+    Response::text(text.decode()?).compressed_for(request.headers())
 }

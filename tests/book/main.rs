@@ -75,8 +75,10 @@ fn sessions_print_what_the_page_shows() {
 
 #[test]
 fn the_bytes_in_the_tables_of_refusals_provoke_them() {
-    let page = Page::read(repository().join("docs/11-hostile-clients.md"));
-    expect_none(&refusals::check(&page));
+    for (stage, chapter) in [("stage11", "docs/11-refusals.md"), ("stage12", "docs/12-limits.md")] {
+        let page = Page::read(repository().join(chapter));
+        expect_none(&refusals::check(&page, stage));
+    }
 }
 
 #[test]

@@ -1,14 +1,14 @@
-//! The tables of refusals in chapter 11: the bytes in their last column provoke what stands in the
+//! The tables of refusals in chapters 11 and 12: the bytes in their last column provoke what stands in the
 //! first.
 
 use harness::{Check, Server};
 
 use crate::blocks::Page;
 
-/// Sends the bytes of each row to stage 11, and compares the answers. Rows whose last cell is no whole
+/// Sends the bytes of each row to a stage, and compares the answers. Rows whose last cell is no whole
 /// request are left out.
-pub fn check(page: &Page) -> Vec<String> {
-    let server = match Server::start_own("stage11") {
+pub fn check(page: &Page, stage: &'static str) -> Vec<String> {
+    let server = match Server::start_own(stage) {
         Ok(server) => server,
         Err(failure) => return vec![format!("{failure:?}")],
     };
@@ -28,7 +28,7 @@ fn expect(server: &Server, bytes: &[u8], status: u16, body: Option<String>) -> C
         Some(body) => exchange.body(body),
         None => exchange,
     };
-    exchange.because_in_any_case("Chapter 11 says so.")
+    exchange.because_in_any_case("The chapter says so.")
 }
 
 /// The first cell and the bytes of each row below this heading.

@@ -1,7 +1,7 @@
-//! What stage 12 accepts, and what two servers accept that people trust: nginx, as a proxy, and hyper.
+//! What stage 13 accepts, and what two servers accept that people trust: nginx, as a proxy, and hyper.
 //! Sends each request of requests.txt to all of them and prints the answers side by side.
 //!
-//! docs/strict.md has tables of what stage 12 accepts and one of them does not, and of what it does not
+//! docs/strict.md has tables of what stage 13 accepts and one of them does not, and of what it does not
 //! accept and both of them do. Fails if these are not the same.
 
 use std::collections::BTreeSet;
@@ -119,14 +119,14 @@ fn complaints(laxer: &BTreeSet<&str>, stricter: &BTreeSet<&str>, rows: &[String]
 
 /// Starts ours, hyper, and nginx if it is installed.
 fn start(directory: &Path) -> Vec<Server> {
-    let built = cargo(&["build", "--workspace", "--bin", "stage12", "--bin", "rival-hyper"]);
+    let built = cargo(&["build", "--workspace", "--bin", "stage13", "--bin", "rival-hyper"]);
     built.unwrap_or_else(|said| panic!("{said}"));
     let beside_this = |name| {
         let program = env::current_exe().expect("a program knows its name").with_file_name(name);
         Command::new(program.with_extension(env::consts::EXE_EXTENSION))
     };
     let mut servers = vec![
-        run("stage 12", free_port(), beside_this("stage12").arg("--directory").arg(directory)),
+        run("stage 13", free_port(), beside_this("stage13").arg("--directory").arg(directory)),
         run("hyper", free_port(), beside_this("rival-hyper").arg("--directory").arg(directory)),
     ];
     let (front, back) = (free_port(), free_port());

@@ -1,4 +1,4 @@
-//! Stage 12 with one mistake, chosen by its name on the command line; tests/wrong_servers.rs says
+//! Stage 13 with one mistake, chosen by its name on the command line; tests/wrong_servers.rs says
 //! which check must catch it. Look for `is("…")`: that is where the mistake is.
 
 use std::env;
@@ -8,7 +8,7 @@ use std::sync::OnceLock;
 use std::thread;
 use std::time::Duration;
 
-use common::{Directory, Refused, Request, Response, Service, Version};
+use common::{Directory, Refused, Request, Response, Version};
 
 const MALFORMED: Refused = Refused { status: 400, why: "the body is not made of chunks" };
 
@@ -21,28 +21,26 @@ fn is(name: &str) -> bool {
 fn main() -> ExitCode {
     common::run_with_limits(|args| {
         let (files, limit) = (args.files(), args.limits.max_body);
-        Service::bind(args)?
-            .run(move |request| route(request, &files, limit).unwrap_or_else(Response::failed));
+        args.service()?.run(move |request| route(request, &files, limit));
         Ok(())
     })
 }
 
 fn route(request: &Request, files: &Directory, limit: u64) -> io::Result<Response> {
-    let parts: Vec<_> = request.path().splitn(3, '/').collect();
-    match (request.method(), &parts[..]) {
-        ("POST", ["", "files", name]) => {
+    match (request.method(), request.path()) {
+        ("POST", ("files", Some(name))) => {
             let mut content = Vec::new();
             let decoded = decode(request, limit, &mut content);
             if !is("takes-a-part-for-the-whole") {
                 decoded?;
             }
-            files.store(name, &content[..])?;
+            files.store_from(name, &content[..])?;
             Ok(Response::created())
         }
-        (_, ["", "files", name]) => {
+        (_, ("files", Some(name))) => {
             let file = files.open(name)?;
             let response = if common::accepts_gzip(request.headers()) {
-                let packed = common::gzip_stream(file);
+                let packed = common::gzip_stream(file.into_whole()?);
                 Response::stream("application/octet-stream", packed)
                     .header("Content-Encoding", "gzip")
             } else {
@@ -50,7 +48,7 @@ fn route(request: &Request, files: &Directory, limit: u64) -> io::Result<Respons
             };
             Ok(if is("no-vary") { response } else { response.header("Vary", "Accept-Encoding") })
         }
-        (_, ["", "countdown", from]) => Ok(countdown(request, from.parse().unwrap_or(1))),
+        (_, ("countdown", Some(from))) => Ok(countdown(request, from.raw().parse().unwrap_or(1))),
         _ => Ok(Response::not_found()),
     }
 }
@@ -84,7 +82,7 @@ fn decode(request: &Request, limit: u64, content: &mut Vec<u8>) -> io::Result<()
             return Err(MALFORMED.into());
         }
     }
-    request.body_was_read();
+    request.raw()?.end();
     Ok(())
 }
 
@@ -103,7 +101,7 @@ fn size_of_chunk(line: &str) -> Result<u64, Refused> {
 /// Reads the content of a chunk to the end of `content`.
 fn read_chunk(request: &Request, size: usize, content: &mut Vec<u8>) -> io::Result<()> {
     let mut chunk = vec![0; size];
-    let mut input = request.input()?;
+    let mut input = request.raw()?;
     if is("one-read-for-a-chunk") {
         let count = input.read(&mut chunk)?;
         chunk.truncate(count);
@@ -116,7 +114,7 @@ fn read_chunk(request: &Request, size: usize, content: &mut Vec<u8>) -> io::Resu
 
 fn read_line(request: &Request) -> io::Result<String> {
     let mut line = Vec::new();
-    let mut input = request.input()?;
+    let mut input = request.raw()?;
     while !line.ends_with(b"\n") {
         let mut byte = [0];
         if input.read(&mut byte)? == 0 {

@@ -1,0 +1,468 @@
+//! A directory that cannot be left (stage 7's lasting form; storing is stage 8's).
+
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::content::folder::{Entry, Folder, not_found};
+use crate::content::upload::{UNFINISHED, Upload, Uploads, sweep};
+use crate::message::refused::Refused;
+use crate::message::response::OpenFile;
+use crate::message::target::Rest;
+use crate::protocol::request::Body;
+
+/// How long the root is believed to be where it was. It may be a link that is switched to another
+/// directory with each release.
+const FRESH: Duration = Duration::from_secs(1);
+
+/// The files that clients may read and store: those below one directory, and no others.
+///
+/// ```no_run
+/// use common::{Directory, Request, Response};
+///
+/// fn fetch(request: &Request, files: &Directory) -> std::io::Result<Response> {
+///     match request.path() {
+///         ("files", Some(name)) => Response::file(files.open(name)?),
+///         _ => Ok(Response::not_found()),
+///     }
+/// }
+/// ```
+#[derive(Debug, Clone)]
+pub struct Directory {
+    root: Option<Arc<Root>>,
+    uploads: Arc<Uploads>,
+}
+
+/// The directory itself.
+#[derive(Debug)]
+struct Root {
+    /// As the user named it, with all links.
+    path: PathBuf,
+    /// The directory that this was a moment ago, and when that was.
+    latest: Mutex<Option<(Instant, Arc<Folder>)>>,
+}
+
+impl Directory {
+    /// The files below `root`; without a root, no files at all. If it has uploads that were never
+    /// finished, by a program that is no more, they are removed.
+    pub fn new(root: Option<PathBuf>) -> Directory {
+        let root = root.map(|path| Arc::new(Root { path, latest: Mutex::default() }));
+        if let Some(Ok(folder)) = root.as_ref().map(|root| root.folder()) {
+            sweep(&folder);
+        }
+        Directory { root, uploads: Arc::default() }
+    }
+
+    /// Opens a file for reading. Symbolic links are followed as long as they stay inside.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound` when there is no such file, when the name leads out of the directory, and when
+    /// it names something else than a file; otherwise what the system says.
+    pub fn open(&self, name: Rest) -> io::Result<OpenFile> {
+        self.open_name(&name.file_name()?)
+    }
+
+    fn open_name(&self, name: &Path) -> io::Result<OpenFile> {
+        let file = self.root_for(name)?.open_file(name)?;
+        let metadata = file.metadata()?;
+        // Reading something else may have no end.
+        if metadata.is_file() { Ok(OpenFile::new(file, metadata)) } else { Err(not_found()) }
+    }
+
+    /// Stores all of a request's body under `name`, instead of what was there before. The permissions
+    /// of a file that is replaced are kept.
+    ///
+    /// The file appears whole or not at all: the bytes go to a file of another name, which is
+    /// renamed at the end and removed on any failure.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound` when the name leads out of the directory, or names a directory or something in
+    /// a directory that is not there; 403 for a file that may not be changed, and for what is no file;
+    /// 507 when there is no room; otherwise what reading the body or writing the file gives.
+    pub fn store(&self, name: Rest, content: Body) -> io::Result<()> {
+        let length = content.length();
+        self.store_name(&name.file_name()?, length, content)
+    }
+
+    /// As [`Directory::store`], for content that was decoded by hand.
+    ///
+    /// # Errors
+    ///
+    /// As [`Directory::store`].
+    pub fn store_from(&self, name: Rest, content: impl Read) -> io::Result<()> {
+        self.store_name(&name.file_name()?, None, content)
+    }
+
+    fn store_name(&self, name: &Path, length: Option<u64>, content: impl Read) -> io::Result<()> {
+        let root = self.root_for(name)?;
+        let last = name.file_name().ok_or_else(not_found)?;
+        let folder = match name.parent() {
+            Some(parent) if parent != Path::new("") => Arc::new(root.open_folder(parent)?),
+            _ => root,
+        };
+        let mode = match folder.entry(last)? {
+            Entry::File { mode } => Some(mode),
+            Entry::Link | Entry::Nothing => None,
+            Entry::Directory => return Err(not_found()),
+            Entry::ReadOnly => return Err(READ_ONLY.into()),
+            Entry::Special => return Err(NO_FILE.into()),
+        };
+        if length > folder.free_space().or(Some(u64::MAX)) {
+            return Err(io::Error::new(io::ErrorKind::StorageFull, "there is no room for it"));
+        }
+        let mut upload = Upload::begin(folder, &self.uploads)?;
+        upload.write_all_of(content)?;
+        upload.finish(last, mode)
+    }
+
+    /// Removes what there is of unfinished uploads, which will fail, as will all that begin later.
+    /// For a program that is about to end, and cannot wait for them.
+    pub fn abandon_uploads(&self) {
+        self.uploads.abandon();
+    }
+
+    /// Where the file called `name` is, or would be: in an existing directory inside the root,
+    /// and not itself a directory. The last part may be a symbolic link to anywhere.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound` if there is no such place.
+    pub fn place(&self, name: Rest) -> io::Result<PathBuf> {
+        let name = name.file_name()?;
+        let root = self.root.as_ref().filter(|_| is_plain(&name)).ok_or_else(not_found)?;
+        let root = root.path.canonicalize()?;
+        let place = root.join(name);
+        let parent = place.parent().ok_or_else(not_found)?;
+        let parent = parent.canonicalize().map_err(|_| not_found())?;
+        let is_inside = parent.starts_with(&root) && !place.is_dir();
+        let last = place.file_name().filter(|_| is_inside).ok_or_else(not_found)?;
+        Ok(parent.join(last))
+    }
+
+    /// The root, if this is a name that leads down only.
+    fn root_for(&self, name: &Path) -> io::Result<Arc<Folder>> {
+        self.root.as_ref().filter(|_| is_plain(name)).ok_or_else(not_found)?.folder()
+    }
+}
+
+const READ_ONLY: Refused = Refused { status: 403, why: "this file may not be changed" };
+
+const NO_FILE: Refused =
+    Refused { status: 403, why: "there is something of this name that is no file" };
+
+impl Root {
+    /// The directory that the path leads to now, or did a second ago.
+    fn folder(&self) -> io::Result<Arc<Folder>> {
+        let now = Instant::now();
+        let mut latest = self.latest.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*latest {
+            Some((since, folder)) if now.duration_since(*since) < FRESH => Ok(Arc::clone(folder)),
+            _ => {
+                let folder = Arc::new(Folder::open(&self.path)?);
+                *latest = Some((now, Arc::clone(&folder)));
+                Ok(folder)
+            }
+        }
+    }
+}
+
+/// Whether a name goes down only: words between slashes, none of them `.`, `..` or empty, and
+/// nothing that a file system takes for more than a name.
+fn is_plain(name: &Path) -> bool {
+    let name = name.as_os_str().as_encoded_bytes();
+    let forbidden: &[u8] = if cfg!(windows) { b"\0:\\" } else { b"\0" };
+    !name.iter().any(|byte| forbidden.contains(byte))
+        && name.split(|&byte| byte == b'/').all(|part| {
+            // Some file systems do not tell upper from lower case.
+            let start = part.get(..UNFINISHED.len()).unwrap_or_default();
+            let is_unfinished = start.eq_ignore_ascii_case(UNFINISHED.as_bytes());
+            !matches!(part, b"" | b"." | b"..") && !is_unfinished
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::message::target::Target;
+    use pretty_assertions::assert_eq;
+    use proptest::prelude::*;
+    use std::fs;
+    use tempfile::TempDir;
+
+    /// A directory with a file beside it that must stay out of reach.
+    fn directory() -> (TempDir, Directory) {
+        let outer = TempDir::new().expect("a temporary directory");
+        let root = outer.path().join("root");
+        fs::create_dir_all(root.join("sub")).expect("writable");
+        fs::write(outer.path().join("secret"), "secret").expect("writable");
+        fs::write(root.join("a.txt"), "inside").expect("writable");
+        fs::write(root.join("sub/b.txt"), "below").expect("writable");
+        let root = root.canonicalize().expect("it exists");
+        (outer, Directory::new(Some(root)))
+    }
+
+    fn open(directory: &Directory, name: &str) -> io::Result<OpenFile> {
+        directory.open_name(Path::new(name))
+    }
+
+    fn read(directory: &Directory, name: &str) -> Option<String> {
+        let source = open(directory, name).ok()?.into_whole().expect("it can be read");
+        Some(io::read_to_string(source).expect("readable text"))
+    }
+
+    fn store(directory: &Directory, name: &str, content: impl Read) -> io::Result<()> {
+        directory.store_name(Path::new(name), None, content)
+    }
+
+    fn listing(directory: &Directory) -> Vec<String> {
+        let root = directory.root.as_ref().expect("it has one");
+        let entries = fs::read_dir(&root.path).expect("readable");
+        let mut names: Vec<_> = entries
+            .map(|entry| entry.expect("readable").file_name().to_string_lossy().into_owned())
+            .collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn opens_files_inside() {
+        let (_outer, directory) = directory();
+        assert_eq!(read(&directory, "a.txt").as_deref(), Some("inside"));
+        assert_eq!(read(&directory, "sub/b.txt").as_deref(), Some("below"));
+    }
+
+    #[test]
+    fn finds_nothing_else() {
+        let (outer, directory) = directory();
+        let absolute = outer.path().join("secret").display().to_string();
+        let absolute_inside = outer.path().join("root/a.txt").display().to_string();
+        for name in [
+            "",
+            ".",
+            "..",
+            "/",
+            "sub",
+            "sub/",
+            "a.txt/",
+            "../secret",
+            "sub/../../secret",
+            "sub/../a.txt",
+            "./a.txt",
+            "/a.txt",
+            "a.txt\0",
+            "missing",
+            &absolute,
+            &absolute_inside,
+        ] {
+            let error = open(&directory, name).expect_err(name);
+            assert_eq!(error.kind(), io::ErrorKind::NotFound, "{name:?}");
+        }
+        assert!(open(&Directory::new(None), "a.txt").is_err());
+    }
+
+    #[test]
+    fn an_escaped_slash_does_not_lead_into_a_directory() {
+        let (_outer, directory) = directory();
+        let open = |target| {
+            let target = Target::parse("GET", target).expect("valid");
+            directory.open(target.rest().expect("there is a slash")).map(drop)
+        };
+        open("/files/sub/b.txt").expect("it is there");
+        open("/files/sub/%62.txt").expect("it is the same");
+        assert_eq!(
+            open("/files/sub%2Fb.txt").map_err(|it| it.kind()),
+            Err(io::ErrorKind::NotFound)
+        );
+    }
+
+    #[test]
+    fn abandoned_uploads_leave_nothing() {
+        let (_outer, directory) = directory();
+        let before = listing(&directory);
+        let folder = directory.root_for(Path::new("new")).expect("it is there");
+        let upload = Upload::begin(folder, &directory.uploads).expect("it can be written");
+        directory.abandon_uploads();
+        assert!(upload.finish("new".as_ref(), None).is_err());
+        assert!(store(&directory, "later", &b"x"[..]).is_err());
+        assert_eq!(listing(&directory), before);
+    }
+
+    /// Starts an upload, does something to the directory, and lets the upload end.
+    #[cfg(unix)]
+    fn during_an_upload(
+        directory: &Directory,
+        name: &str,
+        action: impl FnOnce(),
+    ) -> io::Result<()> {
+        struct Once<F>(Option<F>);
+        impl<F: FnOnce()> Read for Once<F> {
+            fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+                if let Some(action) = self.0.take() {
+                    action();
+                }
+                Ok(0)
+            }
+        }
+        store(directory, name, b"new".chain(Once(Some(action))))
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn what_happens_to_a_directory_meanwhile_does_not_lead_out() {
+        let (outer, directory) = directory();
+        let root = outer.path().join("root");
+        let swap = || {
+            fs::rename(root.join("sub"), root.join("moved")).expect("renamed");
+            std::os::unix::fs::symlink("..", root.join("sub")).expect("links");
+        };
+        during_an_upload(&directory, "sub/c.txt", swap).expect("stored where it began");
+        assert_eq!(read(&directory, "moved/c.txt").as_deref(), Some("new"));
+        assert!(!outer.path().join("c.txt").exists());
+        let names = fs::read_dir(root.join("moved")).expect("readable").count();
+        assert_eq!(names, 2, "nothing is left of the upload");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_link_that_is_switched_is_followed() {
+        use std::os::unix::fs::symlink;
+        let outer = TempDir::new().expect("a temporary directory");
+        for release in ["one", "two"] {
+            fs::create_dir(outer.path().join(release)).expect("writable");
+            fs::write(outer.path().join(release).join("a.txt"), release).expect("writable");
+        }
+        let current = outer.path().join("current");
+        symlink("one", &current).expect("links");
+        let directory = Directory::new(Some(current.clone()));
+        assert_eq!(read(&directory, "a.txt").as_deref(), Some("one"));
+        fs::remove_file(&current).and_then(|()| symlink("two", &current)).expect("links");
+        let root = directory.root.as_ref().expect("it has one");
+        let mut latest = root.latest.lock().expect("no panic holds it");
+        let (since, _) = latest.as_mut().expect("it was opened");
+        *since -= FRESH; // a second later
+        drop(latest);
+        assert_eq!(read(&directory, "a.txt").as_deref(), Some("two"));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_file_that_is_replaced_keeps_its_permissions() {
+        use std::os::unix::fs::PermissionsExt;
+        let (outer, directory) = directory();
+        let path = outer.path().join("root/a.txt");
+        for mode in [0o600, 0o640, 0o755] {
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).expect("it is ours");
+            store(&directory, "a.txt", &b"new"[..]).expect("stored");
+            let found = fs::metadata(&path).expect("it is there").permissions().mode() & 0o7777;
+            assert_eq!(found, mode, "{found:o}");
+        }
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o444)).expect("it is ours");
+        let error = store(&directory, "a.txt", &b"newer"[..]).expect_err("it is read-only");
+        assert_eq!(Refused::inside(&error).map(|refused| refused.status), Some(403));
+        assert_eq!(read(&directory, "a.txt").as_deref(), Some("new"));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn what_is_no_file_is_neither_read_nor_replaced() {
+        let (outer, directory) = directory();
+        let root = outer.path().join("root");
+        std::os::unix::net::UnixListener::bind(root.join("socket")).expect("a socket");
+        let made = std::process::Command::new("mkfifo").arg(root.join("pipe")).status();
+        assert!(made.expect("mkfifo runs").success());
+        for name in ["socket", "pipe"] {
+            assert!(open(&directory, name).is_err(), "{name}"); // and it does not wait
+            let error = store(&directory, name, &b"x"[..]).expect_err(name);
+            assert_eq!(Refused::inside(&error).map(|refused| refused.status), Some(403));
+        }
+        assert_eq!(listing(&directory), ["a.txt", "pipe", "socket", "sub"]);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn what_a_dead_program_has_left_is_removed_and_what_a_living_one_writes_is_not() {
+        let (outer, directory) = directory();
+        let root = outer.path().join("root");
+        let folder = directory.root_for(Path::new("new")).expect("it is there");
+        let upload = Upload::begin(folder, &directory.uploads).expect("it can be written");
+        fs::write(root.join(".upload-1-2"), "half").expect("writable");
+        drop(Directory::new(Some(root)));
+        upload.finish("new".as_ref(), None).expect("it is still there");
+        assert_eq!(listing(&directory), ["a.txt", "new", "sub"]);
+    }
+
+    #[test]
+    fn what_cannot_fit_is_refused_before_it_comes() {
+        let (_outer, directory) = directory();
+        let error = directory.store_name(Path::new("new"), Some(u64::MAX), io::empty());
+        if cfg!(unix) {
+            let error = error.expect_err("no disk is so large");
+            assert_eq!(error.kind(), io::ErrorKind::StorageFull);
+        }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn follows_links_only_inside() {
+        use std::os::unix::fs::symlink;
+        let (outer, directory) = directory();
+        let root = outer.path().join("root");
+        symlink("a.txt", root.join("inward")).expect("links");
+        symlink("../secret", root.join("outward")).expect("links");
+        symlink("..", root.join("up")).expect("links");
+        assert_eq!(read(&directory, "inward").as_deref(), Some("inside"));
+        assert_eq!(read(&directory, "outward"), None);
+        assert_eq!(read(&directory, "up/secret"), None);
+        assert!(store(&directory, "up/new", &b"x"[..]).is_err());
+        // A link that is stored to is replaced; what it led to is not touched.
+        store(&directory, "outward", &b"mine"[..]).expect("stored");
+        assert_eq!(fs::read(outer.path().join("secret")).expect("there"), b"secret");
+        assert_eq!(read(&directory, "outward").as_deref(), Some("mine"));
+    }
+
+    #[test]
+    fn stores_and_replaces_whole_files() {
+        let (_outer, directory) = directory();
+        store(&directory, "new", &b"one"[..]).expect("stored");
+        store(&directory, "new", &b"\0two"[..]).expect("stored");
+        assert_eq!(read(&directory, "new").as_deref(), Some("\0two"));
+        assert_eq!(listing(&directory), ["a.txt", "new", "sub"]);
+    }
+
+    #[test]
+    fn a_failed_upload_leaves_nothing() {
+        struct Broken;
+        impl Read for Broken {
+            fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+                Err(io::ErrorKind::UnexpectedEof.into())
+            }
+        }
+        let (_outer, directory) = directory();
+        for name in ["new", "a.txt", "sub", "missing/new", "../new", "", &"n".repeat(300)] {
+            assert!(store(&directory, name, b"half".chain(Broken)).is_err(), "{name}");
+        }
+        assert_eq!(listing(&directory), ["a.txt", "sub"]);
+        assert_eq!(read(&directory, "a.txt").as_deref(), Some("inside"));
+    }
+
+    #[test]
+    fn an_unfinished_upload_cannot_be_named() {
+        let (_outer, directory) = directory();
+        for name in [".upload-1-2", ".UPLOAD-1-2", "sub/.upload-1-2"] {
+            assert!(store(&directory, name, &b""[..]).is_err(), "{name}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_name_leads_outside(name in "([a./\\\\\0-]|\\.\\./|sub|secret|root){0,12}") {
+            let (outer, directory) = directory();
+            prop_assert_ne!(read(&directory, &name), Some("secret".to_owned()));
+            prop_assert!(store(&directory, &name, &b"x"[..]).is_err() || is_plain(Path::new(&name)));
+            prop_assert_eq!(fs::read(outer.path().join("secret")).expect("there"), b"secret");
+        }
+    }
+}

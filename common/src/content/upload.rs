@@ -1,0 +1,152 @@
+//! A file that is being stored (stage 8's lasting form).
+
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::process;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::content::folder::{Folder, is_left_behind};
+
+/// How much of an upload is in memory at a time.
+const BLOCK: usize = 128 * 1024;
+
+/// How many such blocks are kept to be used again.
+const KEPT: usize = 8;
+
+/// How the names of unfinished uploads begin. No request can name such a file.
+pub(crate) const UNFINISHED: &str = ".upload-";
+
+/// The uploads that are being written at this moment.
+#[derive(Debug, Default)]
+pub(crate) struct Uploads {
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    running: BTreeMap<OsString, Arc<Folder>>,
+    /// Whether there may be no more of them.
+    are_abandoned: bool,
+}
+
+impl Uploads {
+    /// Removes what there is of them, and lets no more begin.
+    pub(crate) fn abandon(&self) {
+        let mut state = self.lock();
+        state.are_abandoned = true;
+        for (name, folder) in &state.running {
+            let _ = folder.remove(name);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A file that is being written beside its place, under a name of its own. When dropped it is
+/// removed, unless it is finished.
+#[derive(Debug)]
+pub(crate) struct Upload<'u> {
+    file: File,
+    folder: Arc<Folder>,
+    name: OsString,
+    uploads: &'u Uploads,
+    is_finished: bool,
+}
+
+impl<'u> Upload<'u> {
+    pub(crate) fn begin(folder: Arc<Folder>, uploads: &'u Uploads) -> io::Result<Upload<'u>> {
+        static COUNT: AtomicU64 = AtomicU64::new(0);
+        loop {
+            let count = COUNT.fetch_add(1, Ordering::Relaxed);
+            let name = OsString::from(format!("{UNFINISHED}{}-{count}", process::id()));
+            let mut state = uploads.lock();
+            if state.are_abandoned {
+                return Err(io::Error::other("the server is about to end"));
+            }
+            match folder.create_new(&name) {
+                // Left behind by a program that had the same process id.
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                    is_left_behind(&folder, &name);
+                }
+                created => {
+                    let file = created.map_err(own_fault)?;
+                    state.running.insert(name.clone(), Arc::clone(&folder));
+                    return Ok(Upload { file, folder, name, uploads, is_finished: false });
+                }
+            }
+        }
+    }
+
+    /// Writes all that `content` gives.
+    pub(crate) fn write_all_of(&mut self, mut content: impl Read) -> io::Result<()> {
+        let mut block = take_block();
+        loop {
+            match content.read(&mut block) {
+                Ok(0) => break,
+                Ok(count) => self.file.write_all(&block[..count]).map_err(own_fault)?,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        keep_block(block);
+        Ok(())
+    }
+
+    /// Puts the file in its place, with these permissions if any are given.
+    pub(crate) fn finish(mut self, place: &OsStr, mode: Option<u32>) -> io::Result<()> {
+        if let Some(mode) = mode {
+            self.folder.keep_mode(&self.file, mode).map_err(own_fault)?;
+        }
+        self.folder.rename(&self.name, place).map_err(own_fault)?;
+        self.is_finished = true;
+        Ok(())
+    }
+}
+
+impl Drop for Upload<'_> {
+    fn drop(&mut self) {
+        // In this order, so that there is never a file that nobody would remove.
+        let mut state = self.uploads.lock();
+        if !self.is_finished {
+            let _ = self.folder.remove(&self.name);
+        }
+        state.running.remove(&self.name);
+    }
+}
+
+/// An error of the disk. That something is not there does not mean here that the client asked for
+/// what is not there.
+fn own_fault(error: io::Error) -> io::Error {
+    match error.kind() {
+        io::ErrorKind::NotFound => io::Error::other(error),
+        _ => error,
+    }
+}
+
+/// Removes uploads that nobody is writing any more.
+pub(crate) fn sweep(folder: &Folder) {
+    let is_upload = |name: &OsString| name.as_encoded_bytes().starts_with(UNFINISHED.as_bytes());
+    for name in folder.names().unwrap_or_default().iter().filter(|name| is_upload(name)) {
+        is_left_behind(folder, name);
+    }
+}
+
+/// Blocks that have been used: to get fresh ones, all zeros, costs more than to fill them.
+static BLOCKS: Mutex<Vec<Vec<u8>>> = Mutex::new(Vec::new());
+
+fn take_block() -> Vec<u8> {
+    let kept = BLOCKS.lock().unwrap_or_else(PoisonError::into_inner).pop();
+    kept.unwrap_or_else(|| vec![0; BLOCK])
+}
+
+fn keep_block(block: Vec<u8>) {
+    let mut kept = BLOCKS.lock().unwrap_or_else(PoisonError::into_inner);
+    if kept.len() < KEPT {
+        kept.push(block);
+    }
+}

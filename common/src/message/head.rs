@@ -1,0 +1,511 @@
+//! A request's head: found, checked and indexed in one pass, however it arrives (stage 3's lasting
+//! form).
+
+use crate::message::headers::{Field, FieldState, Headers, Known, misplaced};
+use crate::message::refused::{Refused, bad_request};
+use crate::message::syntax::Class;
+
+/// The most bytes that a request's head may have, empty lines before it and the one after it
+/// included.
+pub const MAX_HEAD: usize = 16 * 1024;
+
+/// The most field lines that a head may have.
+pub const MAX_FIELDS: usize = 100;
+
+/// The most bytes that a request target may have. RFC 9112, section 3, asks for 8,000 at least.
+pub const MAX_TARGET: usize = 8 * 1024;
+
+/// What stands before a request's body: the request line and the fields (RFC 9112, section 2.1).
+/// Borrows from the bytes it was parsed from.
+#[derive(Debug, Clone, Copy)]
+pub struct Head<'a> {
+    /// The request line, such as `GET / HTTP/1.1`: no control characters, and two spaces.
+    pub line: &'a str,
+    /// The first word of the request line, such as `GET`. Case matters.
+    pub method: &'a str,
+    /// The second word, such as `/echo/abc?d=e`, not decoded yet.
+    pub target: &'a str,
+    /// The third word.
+    pub version: Version,
+    /// The fields.
+    pub headers: Headers<'a>,
+    /// The field lines as they came, each ending with CRLF.
+    pub fields: &'a [u8],
+}
+
+/// The versions of the protocol that this server speaks. Any `HTTP/1.x` from 1.1 up is spoken to
+/// as 1.1 (RFC 9110, section 2.5).
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub enum Version {
+    /// `HTTP/1.0`
+    Http10,
+    /// `HTTP/1.1`
+    #[default]
+    Http11,
+}
+
+/// Parses a head that may arrive in pieces. It looks at each byte once: what has been looked at is
+/// remembered, and the next piece is gone on with. So the result does not depend on the pieces, and a
+/// head that comes byte by byte costs no more than one that comes whole.
+///
+/// ```
+/// use common::HeadParser;
+///
+/// let mut parser = HeadParser::new();
+/// assert_eq!(parser.advance(b"GET /echo/abc HTT")?, None);
+/// let bytes = b"GET /echo/abc HTTP/1.1\r\nHost: a\r\n\r\nwhat comes after it";
+/// assert_eq!(parser.advance(bytes)?, Some(35));
+/// assert_eq!(parser.head(bytes).target, "/echo/abc");
+/// # Ok::<(), common::Refused>(())
+/// ```
+#[derive(Debug, Default)]
+pub struct HeadParser {
+    state: State,
+    /// How many bytes have been looked at.
+    at: usize,
+    line: LinePositions,
+    /// Where the fields begin.
+    fields_start: usize,
+    fields: Vec<Field>,
+    /// The field that has not ended: where its name began, and where its colon is.
+    open: (usize, usize),
+}
+
+/// What the next byte belongs to.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// The request line, or an empty line before it.
+    #[default]
+    Start,
+    /// The LF of such an empty line.
+    EmptyLineEnd,
+    Method,
+    Target,
+    Version,
+    /// The LF at the end of the request line.
+    LineEnd,
+    Fields(FieldState),
+}
+
+/// Where the parts of the request line are.
+#[derive(Debug, Default, Clone, Copy)]
+struct LinePositions {
+    start: usize,
+    method_end: usize,
+    target_end: usize,
+    end: usize,
+    version: Version,
+}
+
+impl HeadParser {
+    /// A parser for a head that begins with the first byte it will see.
+    pub fn new() -> HeadParser {
+        HeadParser::default()
+    }
+
+    /// Gets ready for another head. Memory is kept.
+    pub(crate) fn reset(&mut self) {
+        self.fields.clear();
+        (self.state, self.at, self.line.method_end) = (State::Start, 0, 0);
+    }
+
+    /// Looks at the bytes that are new. `bytes` begins with the head's first byte each time. Returns
+    /// how many bytes the head has, once it is whole; what comes after it is not looked at.
+    ///
+    /// # Errors
+    ///
+    /// 400 at the first byte that breaks the rules of RFC 9112, sections 2 to 5; 414, 431 and 505
+    /// when a target is too long, the head too large, or the version not ours. After an error the
+    /// parser is of no more use.
+    pub fn advance(&mut self, bytes: &[u8]) -> Result<Option<usize>, Refused> {
+        let within = &bytes[..bytes.len().min(MAX_HEAD)];
+        while let Some(rest) = within.get(self.at..).filter(|rest| !rest.is_empty()) {
+            match self.state {
+                State::Fields(state) => self.advance_field(state, rest, within)?,
+                _ => self.advance_line(rest, within)?,
+            }
+            if self.state == State::Fields(FieldState::Done) {
+                return Ok(Some(self.at));
+            }
+        }
+        if within.len() == MAX_HEAD { Err(self.too_large()) } else { Ok(None) }
+    }
+
+    /// Goes on in the request line, from the first byte of `rest`, up to the end of a word.
+    ///
+    /// `request-line = method SP request-target SP HTTP-version` (RFC 9112, section 3)
+    fn advance_line(&mut self, rest: &[u8], bytes: &[u8]) -> Result<(), Refused> {
+        let inside = match self.state {
+            State::Method => Class::TCHAR,
+            State::Target => Class::TARGET,
+            State::Version => Class::VISIBLE,
+            _ => Class::NONE,
+        };
+        self.at += inside.run(rest);
+        let Some(&byte) = bytes.get(self.at) else { return Ok(()) };
+        self.state = match (self.state, byte) {
+            // A server should ignore empty lines before the request line (section 2.2).
+            (State::Start, b'\r') => State::EmptyLineEnd,
+            (State::EmptyLineEnd, b'\n') => State::Start,
+            (State::Start, _) if Class::TCHAR.contains(byte) => {
+                self.line.start = self.at;
+                State::Method
+            }
+            (State::Method, b' ') => {
+                self.line.method_end = self.at;
+                State::Target
+            }
+            (State::Target, b' ') => {
+                self.end_target()?;
+                State::Version
+            }
+            (State::Version, b'\r') => {
+                self.end_line(bytes)?;
+                State::LineEnd
+            }
+            (State::LineEnd, b'\n') => {
+                self.fields_start = self.at + 1;
+                State::Fields(FieldState::LineStart)
+            }
+            (state, _) => return Err(misplaced_in_line(state, byte)),
+        };
+        self.at += 1;
+        Ok(())
+    }
+
+    /// Goes on in the fields, from the first byte of `rest`, up to the end of a name or a value.
+    fn advance_field(
+        &mut self,
+        state: FieldState,
+        rest: &[u8],
+        bytes: &[u8],
+    ) -> Result<(), Refused> {
+        let inside = match state {
+            FieldState::Name => Class::TCHAR,
+            FieldState::Value => Class::TEXT,
+            _ => Class::NONE,
+        };
+        self.at += inside.run(rest);
+        let Some(&byte) = bytes.get(self.at) else { return Ok(()) };
+        let next = state.next(byte)?;
+        match next {
+            FieldState::Name => {
+                if self.fields.len() == MAX_FIELDS {
+                    return Err(TOO_MANY_FIELDS);
+                }
+                self.open.0 = self.at;
+            }
+            FieldState::Value => self.open.1 = self.at,
+            FieldState::LineEnd => {
+                let field = field_at(bytes, self.open.0, self.open.1, self.at);
+                self.fields.push(field);
+            }
+            _ => {}
+        }
+        self.state = State::Fields(next);
+        self.at += 1;
+        Ok(())
+    }
+
+    fn end_target(&mut self) -> Result<(), Refused> {
+        self.line.target_end = self.at;
+        match self.at - self.line.method_end - 1 {
+            0 => Err(MALFORMED),
+            1..=MAX_TARGET => Ok(()),
+            _ => Err(TARGET_TOO_LONG),
+        }
+    }
+
+    fn end_line(&mut self, bytes: &[u8]) -> Result<(), Refused> {
+        self.line.end = self.at;
+        self.line.version = http_version(&bytes[self.line.target_end + 1..self.at])?;
+        let target = &bytes[self.line.method_end + 1..self.line.target_end];
+        std::str::from_utf8(target).map(drop).map_err(|_| MUST_BE_ESCAPED)
+    }
+
+    /// Why a head that reached the limit is refused: it is the target if no line ended before.
+    fn too_large(&self) -> Refused {
+        match self.state {
+            State::Target => TARGET_TOO_LONG,
+            _ => Refused { status: 431, why: "the head of the request is larger than 16 KiB" },
+        }
+    }
+
+    /// Whether the request has the method HEAD, as far as that is known.
+    pub(crate) fn is_to_head(&self, bytes: &[u8]) -> bool {
+        self.line.method_end > 0 && &bytes[self.line.start..self.line.method_end] == b"HEAD"
+    }
+
+    /// Whether nothing but empty lines has been seen, which are no request.
+    pub(crate) fn has_not_begun(&self) -> bool {
+        matches!(self.state, State::Start | State::EmptyLineEnd)
+    }
+
+    /// The head, in the same bytes that [`HeadParser::advance`] has found whole.
+    ///
+    /// # Panics
+    ///
+    /// When it has not: a mistake of the caller.
+    pub fn head<'a>(&'a self, bytes: &'a [u8]) -> Head<'a> {
+        assert!(self.state == State::Fields(FieldState::Done), "the head is not whole yet");
+        let LinePositions { start, method_end, target_end, end, version } = self.line;
+        // That these bytes are text was checked when they came.
+        let line = std::str::from_utf8(&bytes[start..end]).unwrap_or_default();
+        Head {
+            line,
+            method: line.get(..method_end - start).unwrap_or_default(),
+            target: line.get(method_end + 1 - start..target_end - start).unwrap_or_default(),
+            version,
+            headers: Headers::new(bytes, &self.fields),
+            fields: &bytes[self.fields_start..self.at - 2],
+        }
+    }
+}
+
+/// Takes a field line apart: `field-name ":" OWS field-value OWS` up to `end`.
+fn field_at(bytes: &[u8], name: usize, colon: usize, end: usize) -> Field {
+    let is_space = |&&byte: &&u8| byte == b' ' || byte == b'\t';
+    let value = &bytes[colon + 1..end];
+    let before = value.iter().take_while(is_space).count();
+    let after = value[before..].iter().rev().take_while(is_space).count();
+    // A head is shorter than 64 KiB.
+    let [name, colon_, from, to] =
+        [name, colon, colon + 1 + before, end - after].map(|at| u16::try_from(at).unwrap_or(0));
+    let known = Known::of(&bytes[usize::from(name)..colon]);
+    Field { name, colon: colon_, value: (from, to), known }
+}
+
+/// Why a byte is refused that cannot stand at this place in the request line.
+fn misplaced_in_line(state: State, byte: u8) -> Refused {
+    match (state, byte) {
+        (State::EmptyLineEnd | State::LineEnd, _) => misplaced(byte, true),
+        (State::Target, b'#') => MUST_BE_ESCAPED,
+        (_, b'\r') => MALFORMED,
+        _ if Class::TEXT.contains(byte) => MALFORMED,
+        _ => misplaced(byte, false),
+    }
+}
+
+const TOO_MANY_FIELDS: Refused =
+    Refused { status: 431, why: "the request has more than 100 fields" };
+
+const MALFORMED: Refused =
+    bad_request("the request line is not: method, space, target, space, version");
+
+const MUST_BE_ESCAPED: Refused =
+    bad_request("the request target has a character that must be escaped with %");
+
+const TARGET_TOO_LONG: Refused =
+    Refused { status: 414, why: "the request target is longer than 8 KiB" };
+
+/// `HTTP-version = "HTTP/" DIGIT "." DIGIT` (RFC 9112, section 2.3)
+fn http_version(version: &[u8]) -> Result<Version, Refused> {
+    match version {
+        b"HTTP/1.0" => Ok(Version::Http10),
+        [b'H', b'T', b'T', b'P', b'/', b'1', b'.', b'1'..=b'9'] => Ok(Version::Http11),
+        [b'H', b'T', b'T', b'P', b'/', b'0'..=b'9', b'.', b'0'..=b'9'] => {
+            Err(Refused { status: 505, why: "this server speaks HTTP/1.0 and HTTP/1.1 only" })
+        }
+        _ => Err(bad_request("the request line does not end with a version such as HTTP/1.1")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pretty_assertions::assert_eq;
+    use proptest::prelude::*;
+
+    fn status_of(bytes: &[u8]) -> u16 {
+        match HeadParser::new().advance(bytes) {
+            Ok(Some(_)) => 200,
+            Ok(None) => 100,
+            Err(refused) => refused.status,
+        }
+    }
+
+    /// What a server finds when the bytes arrive up to each of the cuts, one after another.
+    fn parse_in_pieces(bytes: &[u8], cuts: &[usize]) -> Result<Option<usize>, Refused> {
+        let mut cuts: Vec<_> = cuts.iter().map(|cut| cut % (bytes.len() + 1)).collect();
+        cuts.sort_unstable();
+        cuts.push(bytes.len());
+        let mut parser = HeadParser::new();
+        let mut outcomes = cuts.iter().map(|&cut| parser.advance(&bytes[..cut]));
+        outcomes.find(|outcome| !matches!(outcome, Ok(None))).unwrap_or(Ok(None))
+    }
+
+    #[test]
+    fn splits_a_head_into_its_parts() {
+        let bytes = b"POST /echo/a?b=c HTTP/1.1\r\nHost: localhost\r\nX:\r\n\r\nbody";
+        let mut parser = HeadParser::new();
+        let length = parser.advance(bytes).expect("valid").expect("whole");
+        let head = parser.head(bytes);
+        assert_eq!(head.line, "POST /echo/a?b=c HTTP/1.1");
+        assert_eq!((head.method, head.target), ("POST", "/echo/a?b=c"));
+        assert_eq!(head.version, Version::Http11);
+        assert_eq!(head.headers.get("host"), Some(&b"localhost"[..]));
+        assert_eq!(head.fields, b"Host: localhost\r\nX:\r\n");
+        assert_eq!(&bytes[length..], b"body");
+    }
+
+    #[test]
+    fn a_target_is_text() {
+        assert_eq!(status_of(b"GET /\xff HTTP/1.1\r\n\r\n"), 400);
+        assert_eq!(status_of("GET /é HTTP/1.1\r\n\r\n".as_bytes()), 200);
+    }
+
+    #[test]
+    fn memory_is_used_again() {
+        let mut parser = HeadParser::new();
+        for bytes in [&b"GET /a HTTP/1.0\r\nA: b\r\nC: d\r\n\r\n"[..], b"PUT /b HTTP/1.1\r\n\r\n"] {
+            parser.reset();
+            parser.advance(bytes).expect("valid").expect("whole");
+        }
+        let head = parser.head(b"PUT /b HTTP/1.1\r\n\r\n");
+        assert_eq!((head.method, head.target, head.version), ("PUT", "/b", Version::Http11));
+        assert_eq!(head.headers.iter().count(), 0);
+    }
+
+    #[test]
+    fn empty_lines_before_the_request_are_skipped() {
+        assert_eq!(parse_in_pieces(b"\r\n\r\nGET / HTTP/1.1\r\n\r\n", &[1, 5]), Ok(Some(22)));
+    }
+
+    #[test]
+    fn strict_about_the_request_line() {
+        for (line, status) in [
+            ("GET / HTTP/1.1", 200),
+            ("GET / HTTP/1.0", 200),
+            ("GET / HTTP/1.7", 200),
+            ("OPTIONS * HTTP/1.1", 200),
+            ("M-SEARCH * HTTP/1.1", 200),
+            ("GET / HTTP/2.0", 505),
+            ("GET / HTTP/0.9", 505),
+            ("GET / http/1.1", 400),
+            ("GET / HTTP/1.10", 400),
+            ("GET / HTTP/1", 400),
+            ("GET /", 400),
+            ("GET", 400),
+            (" GET / HTTP/1.1", 400),
+            ("GET / HTTP/1.1 ", 400),
+            ("GET  / HTTP/1.1", 400),
+            ("GET\t/\tHTTP/1.1", 400),
+            ("GET /a b HTTP/1.1", 400),
+            ("GET /\u{e9}[]|^{}` HTTP/1.1", 200),
+            ("GET /#a HTTP/1.1", 400),
+            ("G:T / HTTP/1.1", 400),
+        ] {
+            assert_eq!(status_of(format!("{line}\r\n\r\n").as_bytes()), status, "{line}");
+        }
+    }
+
+    #[test]
+    fn strict_about_fields() {
+        for (field, status) in [
+            ("A: b", 200),
+            ("A:b", 200),
+            ("A:", 200),
+            ("A: \u{e9}", 200),
+            ("A: b: c", 200),
+            ("A : b", 400),
+            (" A: b", 400),
+            ("A: b\r\n c", 400),
+            ("A", 400),
+            (": b", 400),
+            ("A b: c", 400),
+            ("A\u{e9}: b", 400),
+            ("A: b\0", 400),
+            ("A: b\rC: d", 400),
+            ("A: b\nC: d", 400),
+            ("A: b\u{7f}", 400),
+        ] {
+            let bytes = format!("GET / HTTP/1.1\r\n{field}\r\n\r\n");
+            assert_eq!(status_of(bytes.as_bytes()), status, "{field:?}");
+        }
+    }
+
+    #[test]
+    fn bounded() {
+        let long_target = format!("GET /{} HTTP/1.1\r\n\r\n", "a".repeat(MAX_TARGET));
+        assert_eq!(status_of(long_target.as_bytes()), 414);
+        assert_eq!(status_of(format!("GET /{}", "a".repeat(MAX_HEAD)).as_bytes()), 414);
+        let long_field = format!("GET / HTTP/1.1\r\nA: {}", "a".repeat(MAX_HEAD));
+        assert_eq!(status_of(long_field.as_bytes()), 431);
+        let fields = |count| format!("GET / HTTP/1.1\r\n{}\r\n", "A: b\r\n".repeat(count));
+        assert_eq!(status_of(fields(MAX_FIELDS).as_bytes()), 200);
+        assert_eq!(status_of(fields(MAX_FIELDS + 1).as_bytes()), 431);
+        assert_eq!(status_of("\r\n".repeat(MAX_HEAD).as_bytes()), 431);
+        assert_eq!(status_of(format!("{}GET", "a".repeat(MAX_HEAD)).as_bytes()), 431);
+    }
+
+    #[test]
+    fn refused_before_the_head_is_whole_if_it_can_never_be_valid() {
+        assert_eq!(status_of(b"\x16\x03\x01\x02\x00"), 400); // the beginning of a TLS hello
+        assert_eq!(status_of(b"GET / HTTP/1.1\n"), 400);
+        assert_eq!(status_of(b"GET / HTTP/1.1\r"), 100);
+    }
+
+    /// Heads that are nearly right, for the most part: one byte may be another one.
+    fn heads() -> impl Strategy<Value = Vec<u8>> {
+        let line = ("[A-Z]{3,7}|[!#-'*+.^-~-]{1,4}", "[!-~]{1,12}", "HTTP/1\\.[01]")
+            .prop_map(|(method, target, version)| format!("{method} {target} {version}\r\n"));
+        let field = ("[A-Za-z-]{1,9}|[!#-'*+.^-`|~]{1,4}", "[ \t]{0,2}[!-~\u{80}-\u{ff} \t]{0,9}")
+            .prop_map(|(name, value)| format!("{name}:{value}\r\n"));
+        let mistake = prop::option::of((any::<prop::sample::Index>(), any::<u8>()));
+        (line, proptest::collection::vec(field, 0..4), mistake).prop_map(
+            |(line, fields, mistake)| {
+                let mut bytes = format!("{line}{}\r\nbody", fields.concat()).into_bytes();
+                if let Some((index, byte)) = mistake {
+                    let at = index.index(bytes.len());
+                    bytes[at] = byte;
+                }
+                bytes
+            },
+        )
+    }
+
+    /// What httparse makes of these bytes: the length of the head, its method, target and fields.
+    type Opinion<'a> = Option<(usize, &'a str, &'a str, Vec<(&'a [u8], &'a [u8])>)>;
+
+    fn second_opinion(bytes: &[u8]) -> Opinion<'_> {
+        let mut fields = [httparse::EMPTY_HEADER; MAX_FIELDS];
+        let mut request = httparse::Request::new(&mut fields);
+        let Ok(httparse::Status::Complete(length)) = request.parse(bytes) else { return None };
+        let fields = request.headers.iter();
+        let fields = fields.map(|field| (field.name.as_bytes(), field.value.trim_ascii()));
+        Some((length, request.method?, request.path?, fields.collect()))
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_accepted_is_accepted_by_others(bytes in heads()) {
+            let mut parser = HeadParser::new();
+            let Ok(Some(length)) = parser.advance(&bytes) else { return Ok(()) };
+            let head = parser.head(&bytes);
+            // We answer HTTP/1.2 to 1.9 as 1.1 (RFC 9110, section 2.5). httparse does not know them.
+            if head.line.ends_with("1.0") || head.line.ends_with("1.1") {
+                let ours = (length, head.method, head.target, head.headers.iter().collect());
+                prop_assert_eq!(second_opinion(&bytes), Some(ours));
+            }
+        }
+
+        #[test]
+        fn any_split_gives_the_same_result(
+            noise in proptest::collection::vec(any::<u8>(), 0..40),
+            field in "[A-Za-z:\\- \r\n\t]{0,30}",
+            at in any::<prop::sample::Index>(),
+            cuts in proptest::collection::vec(any::<usize>(), 0..8),
+        ) {
+            let mut bytes = format!("GET /a HTTP/1.1\r\nHost: a\r\n{field}\r\n\r\n").into_bytes();
+            let at = at.index(bytes.len() + 1);
+            for bytes in [bytes.clone(), { bytes.splice(at..at, noise); bytes }] {
+                prop_assert_eq!(parse_in_pieces(&bytes, &cuts), HeadParser::new().advance(&bytes));
+            }
+        }
+
+        #[test]
+        fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let _ = HeadParser::new().advance(&bytes);
+        }
+    }
+}

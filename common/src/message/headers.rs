@@ -1,0 +1,217 @@
+//! The fields of a head: its `name: value` lines (stage 5's lasting form).
+
+use crate::message::refused::{Refused, bad_request};
+use crate::message::syntax::Class;
+
+/// A view of a head's fields, in the order in which they came. Nothing is copied.
+///
+/// ```
+/// use common::HeadParser;
+///
+/// let bytes = b"GET / HTTP/1.1\r\nHost: a\r\naccept-encoding: gzip, br\r\n\r\n";
+/// let mut parser = HeadParser::new();
+/// assert!(parser.advance(bytes)?.is_some());
+/// let headers = parser.head(bytes).headers;
+/// assert_eq!(headers.get("HOST"), Some(&b"a"[..]));
+/// assert!(headers.list("Accept-Encoding").eq([&b"gzip"[..], b"br"]));
+/// # Ok::<(), common::Refused>(())
+/// ```
+#[derive(Debug, Clone, Copy)]
+pub struct Headers<'a> {
+    /// The head that the fields point into.
+    head: &'a [u8],
+    fields: &'a [Field],
+}
+
+/// Where a field stands in its head, in bytes from the head's beginning.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Field {
+    pub(crate) name: u16,
+    /// Where the name ends.
+    pub(crate) colon: u16,
+    /// Where the value begins and ends, without the white space around it.
+    pub(crate) value: (u16, u16),
+    pub(crate) known: Option<Known>,
+}
+
+/// The fields that say something about the message itself, and that every request is asked for.
+/// They are recognized while the head is parsed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Known {
+    Host,
+    Connection,
+    ContentLength,
+    TransferEncoding,
+    Expect,
+}
+
+impl Known {
+    /// Names match in any case (RFC 9110, section 5.1).
+    pub(crate) fn of(name: &[u8]) -> Option<Known> {
+        let (text, known) = match name.len() {
+            4 => ("Host", Known::Host),
+            6 => ("Expect", Known::Expect),
+            10 => ("Connection", Known::Connection),
+            14 => ("Content-Length", Known::ContentLength),
+            17 => ("Transfer-Encoding", Known::TransferEncoding),
+            _ => return None,
+        };
+        name.eq_ignore_ascii_case(text.as_bytes()).then_some(known)
+    }
+}
+
+impl<'a> Headers<'a> {
+    pub(crate) fn new(head: &'a [u8], fields: &'a [Field]) -> Headers<'a> {
+        Headers { head, fields }
+    }
+
+    fn slice(&self, from: u16, to: u16) -> &'a [u8] {
+        &self.head[usize::from(from)..usize::from(to)]
+    }
+
+    fn value(&self, field: &Field) -> &'a [u8] {
+        self.slice(field.value.0, field.value.1)
+    }
+
+    /// All fields, as pairs of a name and a value without the white space around it.
+    /// A value is bytes, for nothing says that it is UTF-8 (RFC 9110, section 5.5).
+    pub fn iter(&self) -> impl Iterator<Item = (&'a [u8], &'a [u8])> + use<'a> {
+        let headers = *self;
+        let fields = headers.fields.iter();
+        fields.map(move |field| (headers.slice(field.name, field.colon), headers.value(field)))
+    }
+
+    /// The values of the fields called `name`, in any case (RFC 9110, section 5.1).
+    pub fn all<'n>(&self, name: &'n str) -> impl Iterator<Item = &'a [u8]> + use<'a, 'n> {
+        let fields = self.iter();
+        fields
+            .filter(move |(found, _)| found.eq_ignore_ascii_case(name.as_bytes()))
+            .map(|(_, value)| value)
+    }
+
+    /// The values of the fields of this kind.
+    pub(crate) fn known(&self, known: Known) -> impl Iterator<Item = &'a [u8]> + use<'a> {
+        let headers = *self;
+        let fields = headers.fields.iter();
+        fields.filter(move |field| field.known == Some(known)).map(move |it| headers.value(it))
+    }
+
+    /// The value of the first field called `name`, in any case.
+    pub fn get(&self, name: &str) -> Option<&'a [u8]> {
+        self.all(name).next()
+    }
+
+    /// The elements of the comma-separated lists in the fields called `name`: several lines are
+    /// one list, and empty elements do not count (RFC 9110, section 5.6.1). An element is bytes, as
+    /// a value is: one that is no text is an element that nobody knows, and not one that is missing.
+    pub fn list<'n>(&self, name: &'n str) -> impl Iterator<Item = &'a [u8]> + use<'a, 'n> {
+        self.all(name).flat_map(elements)
+    }
+
+    /// As [`Headers::list`], of the fields of this kind.
+    pub(crate) fn known_list(&self, known: Known) -> impl Iterator<Item = &'a [u8]> + use<'a> {
+        self.known(known).flat_map(elements)
+    }
+}
+
+fn elements(value: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let elements = value.split(|&byte| byte == b',').map(<[u8]>::trim_ascii);
+    elements.filter(|element| !element.is_empty())
+}
+
+/// What the next byte of a field section belongs to, whatever came before.
+///
+/// ```text
+/// field-section = *( field-line CRLF ) CRLF
+/// field-line    = field-name ":" OWS field-value OWS      (RFC 9112, section 5)
+/// ```
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum FieldState {
+    /// A name, or the empty line.
+    #[default]
+    LineStart,
+    Name,
+    Value,
+    /// The LF after the CR at the end of a line.
+    LineEnd,
+    /// The LF after the CR of the empty line.
+    SectionEnd,
+    Done,
+}
+
+impl FieldState {
+    /// What comes after this byte.
+    ///
+    /// # Errors
+    ///
+    /// 400 for a byte that cannot stand here. Nothing is mended: what two programs can read in two
+    /// ways is a way to smuggle a request past one of them.
+    pub(crate) fn next(self, byte: u8) -> Result<FieldState, Refused> {
+        use FieldState::{Done, LineEnd, LineStart, Name, SectionEnd, Value};
+        match (self, byte) {
+            (LineStart, b'\r') => Ok(SectionEnd),
+            (LineStart | Name, _) if Class::TCHAR.contains(byte) => Ok(Name),
+            (Name, b':') => Ok(Value),
+            (Value, b'\r') => Ok(LineEnd),
+            (Value, _) if Class::TEXT.contains(byte) => Ok(Value),
+            (LineEnd, b'\n') => Ok(LineStart),
+            (SectionEnd, b'\n') => Ok(Done),
+            (LineStart, b' ' | b'\t') => Err(bad_request("a field line begins with white space")),
+            (Name, b'\r') => Err(bad_request("a field line has no colon")),
+            (LineStart | Name, _) if Class::TEXT.contains(byte) => {
+                Err(bad_request("a field name has a character that no name may have"))
+            }
+            _ => Err(misplaced(byte, matches!(self, LineEnd | SectionEnd))),
+        }
+    }
+}
+
+/// Why a byte is refused that no line may contain at this place. `after_cr` tells whether it
+/// should have been the LF of a line end.
+pub(crate) fn misplaced(byte: u8, after_cr: bool) -> Refused {
+    match byte {
+        _ if after_cr => bad_request("a CR in the head is not followed by LF"),
+        b'\n' => bad_request("a line of the head ends with LF alone, not with CR LF"),
+        _ => bad_request("the head contains a control character"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::message::head::HeadParser;
+    use pretty_assertions::assert_eq;
+
+    const HEAD: &[u8] = b"GET / HTTP/1.1\r\nHost: localhost\r\naccept-encoding:gzip ,, br\r\n\
+                          X-Empty:\r\nAccept-Encoding: \t deflate, \xff \t\r\nX-Url: http://a:1/\r\n\r\n";
+
+    fn parsed() -> HeadParser {
+        let mut parser = HeadParser::new();
+        parser.advance(HEAD).expect("valid").expect("whole");
+        parser
+    }
+
+    #[test]
+    fn names_match_in_any_case() {
+        let parser = parsed();
+        let headers = parser.head(HEAD).headers;
+        assert_eq!(headers.get("HOST"), Some(&b"localhost"[..]));
+        assert_eq!(headers.get("Hos"), None);
+    }
+
+    #[test]
+    fn values_lose_the_white_space_around_them_and_nothing_else() {
+        let parser = parsed();
+        let headers = parser.head(HEAD).headers;
+        let values: Vec<_> = headers.all("Accept-Encoding").collect();
+        assert_eq!(values, [&b"gzip ,, br"[..], b"deflate, \xff"]);
+        assert_eq!(headers.get("X-Url"), Some(&b"http://a:1/"[..]));
+        assert_eq!(headers.get("X-Empty"), Some(&b""[..]));
+    }
+
+    #[test]
+    fn several_lines_are_one_list_and_no_element_is_dropped() {
+        let parser = parsed();
+        let elements: Vec<_> = parser.head(HEAD).headers.list("Accept-Encoding").collect();
+        assert_eq!(elements, [&b"gzip"[..], b"br", b"deflate", b"\xff"]);
+    }
+}

@@ -1,0 +1,757 @@
+//! A response, and how it is written (stage 4's lasting form).
+
+use std::borrow::Cow;
+use std::fmt;
+use std::fs::{File, Metadata};
+use std::io::{self, Cursor, Read, Write};
+
+use crate::message::chunked::write_chunked;
+use crate::message::coding::{accepts_gzip, gzip, gzip_stream};
+use crate::message::date::HttpDate;
+use crate::message::head::{Head, Version};
+use crate::message::headers::Headers;
+use crate::message::refused::Refused;
+use crate::message::stream::{Stream, became_shorter};
+use crate::message::syntax::Class;
+
+/// Up to this size, in bytes, a file is read before its head is written. Then the head can say how
+/// long it really is, whatever the file system claims.
+const SMALL_FILE: u64 = 32 * 1024;
+
+/// The most bytes of a body that are copied to lie behind their head.
+const SMALL_BODY: usize = 32 * 1024;
+
+/// How many fields a response has room for at first.
+const FIELDS: usize = 6;
+
+/// A response: a status, fields and a body.
+///
+/// ```
+/// use common::Response;
+///
+/// let response = Response::text("café").header("Vary", "Accept-Encoding");
+/// assert_eq!(response.status(), 200);
+/// assert_eq!(response.get("content-type"), Some("text/plain; charset=utf-8"));
+/// ```
+///
+/// What says where the body ends is added when it is written, and so is `Connection`.
+#[derive(Debug)]
+pub struct Response {
+    status: u16,
+    fields: Vec<(&'static str, Cow<'static, str>)>,
+    /// The value of `Connection`, if somebody has set it: there is one such field at most.
+    connection: Option<Cow<'static, str>>,
+    body: Content,
+    date: Option<HttpDate>,
+    note: Option<String>,
+    is_last: bool,
+    /// A field that cannot be written: a control character in its value could end it, and begin
+    /// another one.
+    broken_field: Option<&'static str>,
+}
+
+/// What a response carries.
+enum Content {
+    Bytes(Vec<u8>),
+    /// The first so many bytes of a file.
+    File(File, u64),
+    /// As many bytes as there are.
+    Stream(Box<dyn Read + Send>),
+    /// What a function writes, with what says where it ends.
+    ByHand(Box<Writer>),
+}
+
+type Writer = dyn FnOnce(&mut dyn Write) -> io::Result<()> + Send;
+
+impl fmt::Debug for Content {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match self {
+            Content::Bytes(bytes) => write!(f, "{} bytes", bytes.len()),
+            Content::File(file, length) => write!(f, "{length} bytes of {file:?}"),
+            Content::Stream(_) | Content::ByHand(_) => f.write_str("a stream"),
+        }
+    }
+}
+
+/// What a response has to know about the request that it answers.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Recipient {
+    /// The version that the client speaks.
+    pub(crate) version: Version,
+    /// Whether the method was HEAD, to which the head alone is sent (RFC 9110, section 9.3.2).
+    pub(crate) wants_head_only: bool,
+}
+
+impl Recipient {
+    /// Whoever sent a request with this head.
+    pub(crate) fn of(head: &Head) -> Recipient {
+        Recipient { version: head.version, wants_head_only: head.method == "HEAD" }
+    }
+}
+
+impl Response {
+    /// An empty response with this status code.
+    pub fn new(status: u16) -> Response {
+        Response {
+            status,
+            fields: Vec::with_capacity(FIELDS),
+            connection: None,
+            date: None,
+            body: Content::Bytes(Vec::new()),
+            note: None,
+            is_last: false,
+            broken_field: None,
+        }
+    }
+
+    /// 200, without a body.
+    pub fn ok() -> Response {
+        Response::new(200)
+    }
+
+    /// 201: a resource was created (RFC 9110, section 15.3.2).
+    pub fn created() -> Response {
+        Response::new(201)
+    }
+
+    /// 404: there is no such resource (RFC 9110, section 15.5.5).
+    pub fn not_found() -> Response {
+        Response::new(404)
+    }
+
+    /// 200, with a text or any bytes to be shown as text. The type says `charset=utf-8` if that is
+    /// what they are, and more than ASCII.
+    pub fn text(body: impl Into<Vec<u8>>) -> Response {
+        let body = body.into();
+        let is_more_than_ascii = !body.is_ascii() && std::str::from_utf8(&body).is_ok();
+        let content_type =
+            if is_more_than_ascii { "text/plain; charset=utf-8" } else { "text/plain" };
+        Response::ok().body(content_type, Content::Bytes(body))
+    }
+
+    /// 200, with the bytes of a file from its beginning to its present end. Some files, such as
+    /// those below `/proc`, have more or fewer bytes than the system says; they are sent as they are.
+    ///
+    /// # Errors
+    ///
+    /// When the file cannot be read.
+    pub fn file(file: impl Into<OpenFile>) -> io::Result<Response> {
+        Ok(Response::ok().body("application/octet-stream", Content::of(file.into())?))
+    }
+
+    /// 200, with all that `source` gives, as soon as it comes: nobody knows how much that is.
+    pub fn stream(content_type: &'static str, source: impl Read + Send + 'static) -> Response {
+        Response::ok().body(content_type, Content::Stream(Box::new(source)))
+    }
+
+    /// 200, with a body that `write` writes, together with what says where it ends: for framing by
+    /// hand. The field that says how it is framed is for the caller to add, or [`Response::last`]
+    /// for a body that ends with the connection.
+    pub fn by_hand(
+        content_type: &'static str,
+        write: impl FnOnce(&mut dyn Write) -> io::Result<()> + Send + 'static,
+    ) -> Response {
+        Response::ok().body(content_type, Content::ByHand(Box::new(write)))
+    }
+
+    /// The status of a refusal, with its reason as the body. It is the last on its connection.
+    pub fn refused(refused: Refused) -> Response {
+        let sentence = format!("{refused}\n").into_bytes();
+        let response = Response::new(refused.status).note(refused).last();
+        response.body("text/plain", Content::Bytes(sentence))
+    }
+
+    /// The status for an error met while the response was made: that of the [`Refused`] in it, if
+    /// there is one. Otherwise 404 when a file is not there, 403 when this server may not open it, 507
+    /// when there is no room for it, 503 when the system has no more descriptors, and 500 for all
+    /// else: no other error is the client's doing. The error itself is for the log, not for the client.
+    pub fn failed(error: io::Error) -> Response {
+        if let Some(refused) = Refused::inside(&error) {
+            return Response::refused(refused);
+        }
+        let status = match error.kind() {
+            io::ErrorKind::NotFound => 404,
+            io::ErrorKind::PermissionDenied => 403,
+            io::ErrorKind::StorageFull
+            | io::ErrorKind::QuotaExceeded
+            | io::ErrorKind::FileTooLarge => 507,
+            _ if has_no_descriptor(&error) => return Response::unavailable().note(error),
+            _ => 500,
+        };
+        Response::new(status).note(error)
+    }
+
+    /// 503: not now, but soon (RFC 9110, section 15.6.4).
+    fn unavailable() -> Response {
+        Response::new(503).header("Retry-After", "1")
+    }
+
+    /// Adds a field. `Content-Length` is not for the caller to set. There is one `Connection` at
+    /// most: it is replaced. A value that was put together while the program runs, and has a control
+    /// character, could end the field and begin another one: the response will be a 500.
+    #[must_use]
+    pub fn header(mut self, name: &'static str, value: impl Into<Cow<'static, str>>) -> Response {
+        let value = value.into();
+        // What is written in the code of a program was not sent by a client.
+        let is_from_outside = matches!(value, Cow::Owned(_));
+        if is_from_outside && Class::TEXT.run(value.as_bytes()) < value.len() {
+            self.broken_field = Some(name);
+        } else if name.eq_ignore_ascii_case("Connection") {
+            self.connection = Some(value);
+        } else {
+            self.fields.push((name, value));
+        }
+        self
+    }
+
+    /// Replaces the body by the same in this content coding (RFC 9110, section 8.4).
+    #[must_use]
+    pub fn encoded(mut self, coding: &'static str, body: Vec<u8>) -> Response {
+        self.body = Content::Bytes(body);
+        self.header("Content-Encoding", coding)
+    }
+
+    /// Compresses the body if the client would rather have it so, and says to caches that the
+    /// response depends on that. A file or a stream is compressed while it is sent.
+    ///
+    /// # Errors
+    ///
+    /// When a file cannot be read.
+    pub fn compressed_for(mut self, headers: Headers) -> io::Result<Response> {
+        self = self.header("Vary", "Accept-Encoding");
+        if !accepts_gzip(headers) {
+            return Ok(self);
+        }
+        self.body = match self.body {
+            Content::Bytes(body) => Content::Bytes(gzip(&body)?),
+            Content::File(file, length) => {
+                Content::Stream(Box::new(gzip_stream(Whole { file, length, left: length })))
+            }
+            Content::Stream(source) => Content::Stream(Box::new(gzip_stream(source))),
+            by_hand @ Content::ByHand(_) => {
+                self.body = by_hand;
+                return Ok(self);
+            }
+        };
+        Ok(self.header("Content-Encoding", "gzip"))
+    }
+
+    /// Gives an error that has no body one that says what it means.
+    #[must_use]
+    pub fn explained(self) -> Response {
+        match &self.body {
+            Content::Bytes(body) if body.is_empty() && self.status >= 400 => {
+                let sentence = format!("{} {}\n", self.status, reason(self.status));
+                self.body("text/plain", Content::Bytes(sentence.into_bytes()))
+            }
+            _ => self,
+        }
+    }
+
+    /// Adds the field `Date`, without the memory that a text takes.
+    #[must_use]
+    pub(crate) fn dated(self, date: HttpDate) -> Response {
+        Response { date: Some(date), ..self }
+    }
+
+    /// Replaces the body, and says of what kind it is.
+    fn body(mut self, content_type: &'static str, body: Content) -> Response {
+        self.body = body;
+        self.header("Content-Type", content_type)
+    }
+
+    fn note(mut self, note: impl ToString) -> Response {
+        self.note = Some(note.to_string());
+        self
+    }
+
+    /// The status code.
+    pub fn status(&self) -> u16 {
+        self.status
+    }
+
+    /// The value of the first field called `name`, in any case, if it has been set: the fields that
+    /// say where the body ends are not there yet.
+    pub fn get(&self, name: &str) -> Option<&str> {
+        let mut fields = self.fields.iter();
+        let found = fields.find(|(found, _)| found.eq_ignore_ascii_case(name));
+        found.map(|(_, value)| value.as_ref())
+    }
+
+    /// Makes it the last one on its connection.
+    #[must_use]
+    pub fn last(self) -> Response {
+        Response { is_last: true, ..self }
+    }
+
+    /// Whether the connection has to end after it: because somebody wants that, or because nothing
+    /// else says where the body ends.
+    pub(crate) fn is_last(&self, version: Version) -> bool {
+        let says_close = |value: &str| {
+            value.split(',').any(|option| option.trim().eq_ignore_ascii_case("close"))
+        };
+        self.is_last
+            || self.connection.as_deref().is_some_and(says_close)
+            || version == Version::Http10 && matches!(self.body, Content::Stream(_))
+    }
+
+    /// What the log says about it: the status, and the reason if it is not a success.
+    pub(crate) fn summary(&self) -> String {
+        match &self.note {
+            Some(note) => format!("{} ({note})", self.status),
+            None => self.status.to_string(),
+        }
+    }
+
+    /// Makes a 500 of a response that cannot be written.
+    #[must_use]
+    pub(crate) fn sound(self) -> Response {
+        match self.broken_field {
+            Some(name) => {
+                let sentence = format!("the value of {name} contains a control character");
+                Response::failed(io::Error::other(sentence))
+            }
+            None => self,
+        }
+    }
+
+    /// Writes the response. `connection` says what becomes of the connection, unless the response
+    /// says it itself.
+    ///
+    /// # Errors
+    ///
+    /// When the client left or takes nothing, when a file turns out shorter than it was, and when a
+    /// stream fails. Then a part of the response may have been written, and nothing can follow it.
+    pub(crate) fn write_to(
+        self,
+        recipient: Recipient,
+        connection: &str,
+        out: &mut dyn Stream,
+    ) -> io::Result<()> {
+        let response = self.sound();
+        response.write_head(recipient, connection, out)?;
+        if recipient.wants_head_only || response.has_no_body() {
+            return Ok(());
+        }
+        match response.body {
+            Content::Bytes(_) => Ok(()), // they went along with the head
+            Content::File(file, length) => out.send_file(&file, length),
+            Content::Stream(mut source) => {
+                out.flush()?; // somebody may be watching, and the source may take its time
+                match recipient.version {
+                    Version::Http11 => write_chunked(source, out),
+                    Version::Http10 => io::copy(&mut source, &mut Eager(out)).map(drop),
+                }
+            }
+            Content::ByHand(write) => {
+                out.flush()?;
+                write(&mut Eager(out))
+            }
+        }
+    }
+
+    /// Writes the head, and a body that is at hand together with it, if it is small. They are added to what
+    /// is to be sent anyway, if there is such a thing.
+    fn write_head(
+        &self,
+        recipient: Recipient,
+        connection: &str,
+        out: &mut dyn Stream,
+    ) -> io::Result<()> {
+        let body = match &self.body {
+            Content::Bytes(body) if !recipient.wants_head_only && !self.has_no_body() => &body[..],
+            _ => &[],
+        };
+        if let Some(pending) = out.pending().filter(|_| body.len() <= SMALL_BODY) {
+            self.encode_head(recipient.version, connection, pending);
+            pending.extend_from_slice(body);
+            return Ok(());
+        }
+        let mut head = Vec::with_capacity(512);
+        self.encode_head(recipient.version, connection, &mut head);
+        head.extend_from_slice(&body[..body.len().min(SMALL_BODY)]);
+        out.write_all(&head)?;
+        out.write_all(body.get(SMALL_BODY..).unwrap_or_default())
+    }
+
+    /// Whether a status never has a body (RFC 9110, sections 8.6 and 15.4.5).
+    fn has_no_body(&self) -> bool {
+        self.status == 204 || self.status == 304
+    }
+
+    /// `status-line`, then the fields, then the blank line (RFC 9112, section 4).
+    fn encode_head(&self, version: Version, connection: &str, head: &mut Vec<u8>) {
+        add(head, &["HTTP/1.1 "]);
+        add_number(head, u64::from(self.status));
+        add(head, &[" ", reason(self.status), "\r\n"]);
+        for (name, value) in &self.fields {
+            add(head, &[name, ": ", value, "\r\n"]);
+        }
+        if let Some(date) = &self.date {
+            add(head, &["Date: ", date.as_str(), "\r\n"]);
+        }
+        self.encode_framing(version, head);
+        let connection = self.connection.as_deref().unwrap_or(connection);
+        add(head, &["Connection: ", connection, "\r\n\r\n"]);
+    }
+
+    /// The field that says where the body ends (RFC 9112, section 6.3), if one does.
+    fn encode_framing(&self, version: Version, head: &mut Vec<u8>) {
+        let length = match &self.body {
+            _ if self.has_no_body() => return,
+            Content::Bytes(body) => body.len() as u64,
+            Content::File(_, length) => *length,
+            Content::Stream(_) if version == Version::Http11 => {
+                return add(head, &["Transfer-Encoding: chunked\r\n"]);
+            }
+            Content::Stream(_) | Content::ByHand(_) => return,
+        };
+        add(head, &["Content-Length: "]);
+        add_number(head, length);
+        add(head, &["\r\n"]);
+    }
+}
+
+/// A file that is open, and what the system has said of it, if it has been asked.
+#[derive(Debug)]
+pub struct OpenFile {
+    file: File,
+    metadata: Option<Metadata>,
+}
+
+impl OpenFile {
+    /// A file of which this is known.
+    pub(crate) fn new(file: File, metadata: Metadata) -> OpenFile {
+        OpenFile { file, metadata: Some(metadata) }
+    }
+
+    /// All of it, to be read. A file that becomes shorter meanwhile is an error, and not the end: for
+    /// those who cannot promise its length, as when it is compressed.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be read.
+    pub fn into_whole(self) -> io::Result<Box<dyn Read + Send>> {
+        Ok(match Content::of(self)? {
+            Content::Bytes(bytes) => Box::new(Cursor::new(bytes)),
+            Content::File(file, length) => Box::new(Whole { file, length, left: length }),
+            Content::Stream(source) => source,
+            Content::ByHand(_) => Box::new(io::empty()), // no file is written by hand
+        })
+    }
+}
+
+impl From<File> for OpenFile {
+    fn from(file: File) -> OpenFile {
+        OpenFile { file, metadata: None }
+    }
+}
+
+impl Content {
+    /// What a file has from its beginning to its present end.
+    fn of(file: OpenFile) -> io::Result<Content> {
+        let OpenFile { mut file, metadata } = file;
+        let size = metadata.map_or_else(|| file.metadata(), Ok)?.len();
+        if size > SMALL_FILE {
+            return Ok(Content::File(file, size));
+        }
+        let mut bytes = Vec::with_capacity(usize::try_from(size).unwrap_or(0));
+        // A size of 0 may mean that nobody has counted.
+        let most = if size == 0 { SMALL_FILE } else { size };
+        let count = (&mut file).take(most).read_to_end(&mut bytes)? as u64;
+        if size == 0 && count == most {
+            return Ok(Content::Stream(Box::new(Cursor::new(bytes).chain(file))));
+        }
+        Ok(Content::Bytes(bytes))
+    }
+}
+
+/// The first bytes of a file, so many, and never fewer.
+struct Whole {
+    file: File,
+    length: u64,
+    left: u64,
+}
+
+impl Read for Whole {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = (&self.file).take(self.left).read(buffer)?;
+        if count == 0 && self.left > 0 && !buffer.is_empty() {
+            return Err(became_shorter(self.left, self.length));
+        }
+        self.left -= count as u64;
+        Ok(count)
+    }
+}
+
+/// Sends at once what is written: somebody may be watching.
+struct Eager<'o>(&'o mut dyn Stream);
+
+impl Write for Eager<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let count = self.0.write(bytes)?;
+        self.0.flush().map(|()| count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
+}
+
+/// Adds texts to a head. `write!` would do that, too, but several times as slowly.
+fn add(head: &mut Vec<u8>, parts: &[&str]) {
+    for part in parts {
+        head.extend_from_slice(part.as_bytes());
+    }
+}
+
+/// Adds a number in decimal digits.
+fn add_number(head: &mut Vec<u8>, mut number: u64) {
+    let mut digits = [0; 20];
+    let mut start = digits.len();
+    loop {
+        start -= 1;
+        digits[start] = b'0' + (number % 10) as u8;
+        number /= 10;
+        if number == 0 {
+            break;
+        }
+    }
+    head.extend_from_slice(&digits[start..]);
+}
+
+/// Whether the system refused because the program, or all programs together, have too many files and
+/// connections open.
+pub(crate) fn has_no_descriptor(error: &io::Error) -> bool {
+    let codes: &[i32] = if cfg!(windows) { &[10_024, 4] } else { &[24, 23] }; // EMFILE, ENFILE
+    error.raw_os_error().is_some_and(|code| codes.contains(&code))
+}
+
+/// The reason phrase that RFC 9110, section 15, recommends for a status code.
+pub(crate) fn reason(status: u16) -> &'static str {
+    match status {
+        200 => "OK",
+        201 => "Created",
+        204 => "No Content",
+        304 => "Not Modified",
+        400 => "Bad Request",
+        403 => "Forbidden",
+        404 => "Not Found",
+        405 => "Method Not Allowed",
+        408 => "Request Timeout",
+        409 => "Conflict",
+        411 => "Length Required",
+        413 => "Content Too Large",
+        414 => "URI Too Long",
+        415 => "Unsupported Media Type",
+        417 => "Expectation Failed",
+        431 => "Request Header Fields Too Large",
+        500 => "Internal Server Error",
+        501 => "Not Implemented",
+        503 => "Service Unavailable",
+        505 => "HTTP Version Not Supported",
+        507 => "Insufficient Storage",
+        _ => "", // a phrase may be empty
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pretty_assertions::assert_eq;
+    use std::io::Seek;
+
+    impl Read for Memory {
+        fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+            Ok(0)
+        }
+    }
+
+    /// Keeps what is written.
+    #[derive(Default)]
+    struct Memory(Vec<u8>);
+
+    impl Write for Memory {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.write(bytes)
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl Stream for Memory {}
+
+    fn write(response: Response, recipient: Recipient) -> io::Result<String> {
+        let mut memory = Memory::default();
+        response.write_to(recipient, "close", &mut memory)?;
+        Ok(String::from_utf8(memory.0).expect("these responses are text"))
+    }
+
+    /// Somebody who speaks HTTP/1.1 and wants the body.
+    const COMMON: Recipient = Recipient { version: Version::Http11, wants_head_only: false };
+
+    fn written(response: Response) -> String {
+        write(response, COMMON).expect("memory takes it")
+    }
+
+    #[test]
+    fn a_text_is_framed_by_its_bytes() {
+        assert_eq!(
+            written(Response::text("café").header("Vary", "Accept-Encoding")),
+            "HTTP/1.1 200 OK\r\nContent-Type: text/plain; charset=utf-8\r\n\
+             Vary: Accept-Encoding\r\nContent-Length: 5\r\nConnection: close\r\n\r\ncafé"
+        );
+    }
+
+    #[test]
+    fn the_charset_is_said_where_it_matters() {
+        let content_type =
+            |body: &[u8]| Response::text(body).get("Content-Type").map(str::to_owned);
+        assert_eq!(content_type(b"cafe").as_deref(), Some("text/plain"));
+        assert_eq!(content_type(b"caf\xe9").as_deref(), Some("text/plain"));
+        assert_eq!(content_type(b"caf\xc3\xa9").as_deref(), Some("text/plain; charset=utf-8"));
+    }
+
+    #[test]
+    fn an_empty_body_has_a_length_too() {
+        assert_eq!(
+            written(Response::not_found()),
+            "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+        );
+    }
+
+    #[test]
+    fn some_statuses_have_no_body_and_no_length() {
+        for (status, line) in [(204, "204 No Content"), (304, "304 Not Modified")] {
+            let response = Response { status, ..Response::text("nobody sees this") };
+            let expected =
+                format!("HTTP/1.1 {line}\r\nContent-Type: text/plain\r\nConnection: close\r\n\r\n");
+            assert_eq!(written(response), expected);
+        }
+    }
+
+    #[test]
+    fn a_field_cannot_smuggle_in_another_one() {
+        let response = Response::ok().header("X-Name", "a\r\nSet-Cookie: b".to_owned());
+        assert!(written(response).starts_with("HTTP/1.1 500 "));
+        assert!(
+            written(Response::ok().header("X-Name", "a\tb".to_owned()))
+                .contains("X-Name: a\tb\r\n")
+        );
+    }
+
+    #[test]
+    fn there_is_one_connection_field_whoever_sets_it() {
+        let response =
+            Response::ok().header("connection", "keep-alive").header("Connection", "Close");
+        assert!(response.is_last(Version::Http11));
+        let written = written(response);
+        assert_eq!(written.to_lowercase().matches("connection:").count(), 1, "{written}");
+        assert!(written.contains("Connection: Close\r\n"), "{written}");
+    }
+
+    #[test]
+    fn to_head_goes_the_head_alone() {
+        let to_head = Recipient { wants_head_only: true, ..COMMON };
+        let written = write(Response::text("abc"), to_head).expect("memory takes it");
+        assert!(written.ends_with("Content-Length: 3\r\nConnection: close\r\n\r\n"));
+    }
+
+    /// A file with this content, and a second handle.
+    fn file(content: &[u8]) -> (File, File) {
+        let mut file = tempfile::tempfile().expect("a temporary file");
+        file.write_all(content).expect("it can be written");
+        file.rewind().expect("it can be read again");
+        let other = file.try_clone().expect("a second handle");
+        (file, other)
+    }
+
+    #[test]
+    fn a_file_is_sent_as_long_as_it_was() {
+        for size in [10, 100_000] {
+            let (file, other) = file(&vec![b'x'; size]);
+            let response = Response::file(file).expect("it has a size");
+            other.set_len(200_000).expect("it can grow");
+            let written = written(response);
+            assert!(written.contains(&format!("Content-Length: {size}\r\n")));
+            assert!(written.ends_with(&format!("\r\n\r\n{}", "x".repeat(size))));
+        }
+    }
+
+    #[test]
+    fn a_file_that_becomes_shorter_breaks_off() {
+        let (file, other) = file(&[b'x'; 100_000]);
+        let third = OpenFile::from(file.try_clone().expect("a third handle"));
+        let mut source = third.into_whole().expect("it has a size");
+        let response = Response::file(file).expect("it has a size");
+        other.set_len(4).expect("it can shrink");
+        let error = write(response, COMMON).expect_err("some bytes are missing");
+        assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
+        let (mut again, mut bytes) = (other, Vec::new());
+        again.rewind().expect("it can be read again");
+        let error = source.read_to_end(&mut bytes).expect_err("some bytes are missing");
+        assert_eq!((error.kind(), bytes.len()), (io::ErrorKind::UnexpectedEof, 4));
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn files_of_the_system_are_sent_as_they_are_not_as_they_say() {
+        for path in ["/proc/self/status", "/proc/sys/kernel/ostype"] {
+            let content = std::fs::read_to_string(path).expect("it can be read");
+            let response = Response::file(File::open(path).expect("it is there"));
+            let written = written(response.expect("it can be read"));
+            let expected = format!("Content-Length: {}\r\n", content.len());
+            assert!(written.contains(&expected) && content.len() > 3, "{path}: {written}");
+        }
+        let large = File::open("/proc/kallsyms").and_then(Response::file).expect("it is there");
+        assert!(matches!(large.body, Content::Stream(_)));
+    }
+
+    #[test]
+    fn a_stream_comes_in_chunks_or_up_to_the_end() {
+        let stream = || Response::stream("text/plain", &b"hello"[..]);
+        assert!(written(stream()).ends_with(
+            "Transfer-Encoding: chunked\r\nConnection: close\r\n\r\n5\r\nhello\r\n0\r\n\r\n"
+        ));
+        assert!(stream().is_last(Version::Http10) && !stream().is_last(Version::Http11));
+        let to_old = Recipient { version: Version::Http10, ..COMMON };
+        let written = write(stream(), to_old).expect("memory takes it");
+        assert!(written.ends_with("Connection: close\r\n\r\nhello"));
+    }
+
+    #[test]
+    fn only_a_refusal_is_the_clients_fault() {
+        let status = |kind: io::ErrorKind| Response::failed(kind.into()).status();
+        assert_eq!(status(io::ErrorKind::NotFound), 404);
+        assert_eq!(status(io::ErrorKind::PermissionDenied), 403);
+        assert_eq!(status(io::ErrorKind::StorageFull), 507);
+        assert_eq!(status(io::ErrorKind::FileTooLarge), 507);
+        for kind in [
+            io::ErrorKind::UnexpectedEof,
+            io::ErrorKind::TimedOut,
+            io::ErrorKind::ConnectionReset,
+            io::ErrorKind::ConnectionAborted,
+            io::ErrorKind::InvalidData,
+        ] {
+            assert_eq!(status(kind), 500, "{kind:?}");
+        }
+        let refused = Refused { status: 413, why: "too large" };
+        assert!(written(Response::failed(refused.into())).ends_with("\r\n\r\ntoo large\n"));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn without_descriptors_there_will_be_some_soon() {
+        let response = Response::failed(io::Error::from_raw_os_error(24));
+        assert_eq!((response.status(), response.get("Retry-After")), (503, Some("1")));
+    }
+
+    #[test]
+    fn errors_stay_in_the_log() {
+        let full = io::Error::new(io::ErrorKind::StorageFull, "/secret/path: disk full");
+        let response = Response::failed(full);
+        assert!(response.summary().contains("/secret/path"));
+        assert!(!written(response).contains("secret"));
+    }
+}

@@ -1,0 +1,83 @@
+//! What requests are read from and responses are written to (stage 2's lasting form).
+
+use std::fs::File;
+use std::io::{self, Read, Write};
+
+/// How much of a file is in memory at a time while it is sent.
+const BLOCK: usize = 128 * 1024;
+
+/// A stream of bytes in both directions: a client's connection, or memory in a test.
+///
+/// ```
+/// use std::io::{self, Read, Write};
+///
+/// /// Somebody who says what was written down beforehand, and does not listen.
+/// struct Recorded(&'static [u8]);
+///
+/// impl Read for Recorded {
+///     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+///         self.0.read(buffer)
+///     }
+/// }
+///
+/// impl Write for Recorded {
+///     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+///         Ok(bytes.len())
+///     }
+///     fn flush(&mut self) -> io::Result<()> {
+///         Ok(())
+///     }
+/// }
+///
+/// impl common::Stream for Recorded {}
+/// ```
+pub trait Stream: Read + Write {
+    /// The bytes that wait to be sent, if this stream collects them: what is added there needs not be
+    /// written.
+    fn pending(&mut self) -> Option<&mut Vec<u8>> {
+        None
+    }
+
+    /// Writes exactly `length` bytes of a file, from where it stands. A stream that can have the
+    /// system do that without a detour through this program does so.
+    ///
+    /// # Errors
+    ///
+    /// When reading or writing fails, and `UnexpectedEof` when the file has become shorter: then
+    /// a part has been written.
+    fn send_file(&mut self, file: &File, length: u64) -> io::Result<()> {
+        copy_exactly(file, length, self)
+    }
+}
+
+/// Copies exactly so many bytes, block by block.
+///
+/// # Errors
+///
+/// As [`Stream::send_file`].
+pub(crate) fn copy_exactly(
+    source: impl Read,
+    length: u64,
+    target: &mut (impl Write + ?Sized),
+) -> io::Result<()> {
+    let size = usize::try_from(length).unwrap_or(BLOCK).min(BLOCK);
+    let (mut block, mut source, mut left) = (vec![0; size], source.take(length), length);
+    while left > 0 {
+        match source.read(&mut block) {
+            Ok(0) => return Err(became_shorter(left, length)),
+            Ok(count) => {
+                target.write_all(&block[..count])?;
+                left -= count as u64;
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// A file that ended before the length that had been promised.
+pub(crate) fn became_shorter(left: u64, length: u64) -> io::Error {
+    let sentence = format!("the file became shorter: {left} of {length} bytes are missing");
+    io::Error::new(io::ErrorKind::UnexpectedEof, sentence)
+}

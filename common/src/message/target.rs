@@ -1,0 +1,382 @@
+//! The request target: which resource a request is for (stage 3's lasting form).
+
+use core::net::Ipv6Addr; // an address, without the sockets of `std`
+use std::borrow::Cow;
+use std::io;
+use std::path::Path;
+
+use crate::message::refused::{Refused, bad_request};
+use crate::message::syntax::{Class, is_pchar};
+
+/// A target, taken apart: `/files/a%20b?c=d` is the first segment `files`, the rest `a b`, and the
+/// query `c=d`. The path is split at its slashes first and decoded afterwards, so an escaped slash,
+/// `%2F`, separates nothing.
+///
+/// ```
+/// use common::Target;
+///
+/// let target = Target::parse("GET", "/echo/a%2Fb/c?d=e")?;
+/// assert_eq!(target.first(), "echo");
+/// assert_eq!(target.rest().map(|rest| rest.decode()), Some(Ok("a/b/c".to_owned())));
+/// assert_eq!(target.query(), Some("d=e"));
+/// assert_eq!(Target::parse("GET", "/echo%2Fa")?.first(), "echo/a"); // one segment
+/// # Ok::<(), common::Refused>(())
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Target<'a> {
+    first: Cow<'a, str>,
+    rest: Option<Rest<'a>>,
+    query: Option<&'a str>,
+}
+
+/// What follows the slash after the first segment of a path, not decoded yet. Its escapes are known
+/// to be valid.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rest<'a>(&'a str);
+
+impl<'a> Target<'a> {
+    /// Takes the two forms that name a resource (RFC 9112, section 3.2): the origin form, a path, and
+    /// the absolute form, `http://host/path`. The asterisk form, `*`, is taken from `OPTIONS` only,
+    /// and the authority form, `host:port`, from `CONNECT` only; both are handed on as a first
+    /// segment, which is no path: it had no slash before it.
+    ///
+    /// A path may contain `[ ] | ^ { }`, a backtick and text that is not ASCII: browsers and other
+    /// clients send them as they are, and they stand for what their escapes stand for.
+    ///
+    /// # Errors
+    ///
+    /// 400 when the target has none of these forms, when its path has a character that must be
+    /// escaped, and when a `%` is not followed by two hexadecimal digits. The query is not looked at.
+    pub fn parse(method: &str, target: &'a str) -> Result<Target<'a>, Refused> {
+        if method == "CONNECT" {
+            return Target::authority_form(target);
+        }
+        let (before, query) = split_at(target, b'?');
+        if method == "OPTIONS" && target == "*" {
+            return Ok(Target { first: target.into(), rest: None, query });
+        }
+        let path = if before.starts_with('/') { before } else { path_of_url(before)? };
+        check(path)?;
+        let path = path.strip_prefix('/').unwrap_or(path);
+        let (first, rest) = split_at(path, b'/');
+        // A segment that is no text when decoded is the name of nothing that is looked for.
+        let decoded =
+            first.bytes().any(|byte| byte == b'%').then(|| Rest(first).decode().ok()).flatten();
+        let first = decoded.map_or(Cow::Borrowed(first), Cow::Owned);
+        Ok(Target { first, rest: rest.map(Rest), query })
+    }
+
+    fn authority_form(target: &'a str) -> Result<Target<'a>, Refused> {
+        if !is_authority(target.as_bytes()) {
+            return Err(bad_request("the target of CONNECT is not a host and a port"));
+        }
+        Ok(Target { first: target.into(), rest: None, query: None })
+    }
+
+    /// The first segment of the path, decoded: empty for `/`.
+    pub fn first(&self) -> &str {
+        &self.first
+    }
+
+    /// What follows the slash after the first segment: `None` if there is no such slash, and nothing
+    /// but present if there is nothing after it.
+    pub fn rest(&self) -> Option<Rest<'a>> {
+        self.rest
+    }
+
+    /// What follows the first `?`, as it came.
+    pub fn query(&self) -> Option<&'a str> {
+        self.query
+    }
+}
+
+/// What stands before and after the first such byte, which is ASCII. (`split_once` takes longer to
+/// prepare its search than the search takes here.)
+fn split_at(text: &str, separator: u8) -> (&str, Option<&str>) {
+    match text.bytes().position(|byte| byte == separator) {
+        Some(at) => (&text[..at], Some(&text[at + 1..])),
+        None => (text, None),
+    }
+}
+
+/// The path in `http://host/path`; `/` if it is missing.
+fn path_of_url(url: &str) -> Result<&str, Refused> {
+    let (scheme, rest) = url.split_once("://").ok_or(NO_PATH)?;
+    let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    if !scheme.eq_ignore_ascii_case("http") || !is_authority(authority.as_bytes()) {
+        return Err(NO_PATH);
+    }
+    Ok(if path.is_empty() { "/" } else { path })
+}
+
+const NO_PATH: Refused = bad_request("the request target is neither a path nor an http:// URL");
+
+impl<'a> Rest<'a> {
+    /// As it came, escapes and all.
+    pub fn raw(self) -> &'a str {
+        self.0
+    }
+
+    /// The segments, as they came.
+    pub fn segments(self) -> impl Iterator<Item = Rest<'a>> {
+        self.0.split('/').map(Rest)
+    }
+
+    /// The text that it stands for: each escape replaced by its byte (RFC 3986, section 2.1), once.
+    ///
+    /// # Errors
+    ///
+    /// 400 when the bytes are not UTF-8.
+    pub fn decode(self) -> Result<String, Refused> {
+        if !self.0.bytes().any(|byte| byte == b'%') {
+            return Ok(self.0.to_owned());
+        }
+        let decoded = String::from_utf8(self.decode_bytes());
+        decoded.map_err(|_| bad_request("the decoded path is not UTF-8"))
+    }
+
+    /// The name of a file that it stands for, as a relative path. Where names of files are bytes, any
+    /// bytes will do; elsewhere they have to be text.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound` for what no name can contain: a zero byte, and a slash that was escaped, and so
+    /// does not separate two names.
+    pub fn file_name(self) -> io::Result<Cow<'a, Path>> {
+        if !self.0.contains('%') {
+            return Ok(Cow::Borrowed(Path::new(self.0)));
+        }
+        let is_name = |part: Rest| !part.decode_bytes().iter().any(|byte| b"/\0".contains(byte));
+        if self.segments().all(is_name) {
+            path_from(self.decode_bytes())
+        } else {
+            Err(NOT_A_NAME.into())
+        }
+    }
+
+    fn decode_bytes(self) -> Vec<u8> {
+        let mut decoded = Vec::with_capacity(self.0.len());
+        let mut parts = self.0.as_bytes().split(|&byte| byte == b'%');
+        decoded.extend_from_slice(parts.next().unwrap_or_default());
+        for part in parts {
+            if let Some((byte, rest)) = escape(part) {
+                decoded.push(byte);
+                decoded.extend_from_slice(rest);
+            }
+        }
+        decoded
+    }
+}
+
+const NOT_A_NAME: Refused = Refused { status: 404, why: "no file can have this name" };
+
+#[cfg(unix)]
+fn path_from(bytes: Vec<u8>) -> io::Result<Cow<'static, Path>> {
+    use std::os::unix::ffi::OsStringExt;
+    Ok(Cow::Owned(std::ffi::OsString::from_vec(bytes).into()))
+}
+
+#[cfg(not(unix))]
+fn path_from(bytes: Vec<u8>) -> io::Result<Cow<'static, Path>> {
+    let text = String::from_utf8(bytes).map_err(|_| NOT_A_NAME)?;
+    Ok(Cow::Owned(text.into()))
+}
+
+/// Whether a text may be `uri-host [ ":" port ]` (RFC 9110, section 4.2.1), as in a `Host`: not
+/// empty, and without the user's name and password that older URLs had before an `@`.
+pub fn is_authority(text: &[u8]) -> bool {
+    let (host, port) = match text.iter().rposition(|&byte| byte == b':') {
+        Some(colon) if !text.ends_with(b"]") => (&text[..colon], &text[colon + 1..]),
+        _ => (text, &[][..]),
+    };
+    is_host(host) && (port.is_empty() || is_port(port))
+}
+
+fn is_port(text: &[u8]) -> bool {
+    let is_number = |text: &str| text.parse::<u16>().is_ok();
+    text.iter().all(u8::is_ascii_digit) && std::str::from_utf8(text).is_ok_and(is_number)
+}
+
+/// `host = IP-literal / IPv4address / reg-name`, but not empty (RFC 3986, section 3.2.2). The literal
+/// is an IPv6 address in brackets; those of later versions, which do not exist, are refused.
+fn is_host(text: &[u8]) -> bool {
+    if let Some(address) = text.strip_prefix(b"[").and_then(|rest| rest.strip_suffix(b"]")) {
+        let is_address = |text: &str| text.parse::<Ipv6Addr>().is_ok();
+        return std::str::from_utf8(address).is_ok_and(is_address);
+    }
+    let is_allowed = |byte: u8| is_pchar(byte) && !matches!(byte, b':' | b'@');
+    let mut parts = text.split(|&byte| byte == b'%');
+    let first = parts.next().unwrap_or_default();
+    let are_allowed = |bytes: &[u8]| bytes.iter().copied().all(is_allowed);
+    !text.is_empty()
+        && are_allowed(first)
+        && parts.all(|part| escape(part).is_some_and(|(_, rest)| are_allowed(rest)))
+}
+
+/// Refuses a path with a byte that must be escaped, or with an escape that is none.
+fn check(path: &str) -> Result<(), Refused> {
+    let mut rest = path.as_bytes();
+    loop {
+        rest = &rest[Class::PATH.run(rest)..];
+        match rest {
+            [] => return Ok(()),
+            [b'%', escaped @ ..] => (_, rest) = escape(escaped).ok_or(BAD_ESCAPE)?,
+            _ => return Err(bad_request("the path has a character that must be escaped with %")),
+        }
+    }
+}
+
+const BAD_ESCAPE: Refused =
+    bad_request("a % in the path is not followed by two hexadecimal digits");
+
+/// Splits what follows a `%` into the byte of its two hexadecimal digits, and the rest.
+fn escape(part: &[u8]) -> Option<(u8, &[u8])> {
+    let (&[high, low], rest) = part.split_first_chunk()?;
+    let digit = |byte: u8| char::from(byte).to_digit(16);
+    Some((u8::try_from(digit(high)? * 16 + digit(low)?).ok()?, rest))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pretty_assertions::assert_eq;
+    use proptest::prelude::*;
+
+    /// The first segment and the decoded rest, or the status of the refusal.
+    fn path(method: &str, target: &str) -> Result<(String, Option<String>), u16> {
+        let target = Target::parse(method, target).map_err(|refused| refused.status)?;
+        let rest = target.rest().map(|rest| rest.decode().unwrap_or("not text".into()));
+        Ok((target.first().to_owned(), rest))
+    }
+
+    fn get(target: &str) -> Result<(String, Option<String>), u16> {
+        path("GET", target)
+    }
+
+    fn found(first: &str, rest: Option<&str>) -> Result<(String, Option<String>), u16> {
+        Ok((first.to_owned(), rest.map(str::to_owned)))
+    }
+
+    #[test]
+    fn the_query_takes_no_part() {
+        assert_eq!(get("/echo/a?b=c"), found("echo", Some("a")));
+        assert_eq!(get("/?"), found("", None));
+        assert_eq!(get("/?a=%zz"), found("", None));
+        let query = |target| Target::parse("GET", target).expect("valid").query();
+        assert_eq!(query("/a"), None);
+        assert_eq!(query("/a?"), Some(""));
+        assert_eq!(query("http://a?b=%zz?c"), Some("b=%zz?c"));
+    }
+
+    #[test]
+    fn a_path_is_split_before_it_is_decoded() {
+        assert_eq!(get("/echo/caf%C3%A9"), found("echo", Some("café")));
+        assert_eq!(get("/%65cho/a%2Fb/c"), found("echo", Some("a/b/c")));
+        assert_eq!(get("/echo%2fx"), found("echo/x", None));
+        assert_eq!(get("/a/%2e%2E/%252e"), found("a", Some("../%2e")));
+        assert_eq!(get("/a/%3F"), found("a", Some("?")));
+        assert_eq!(get("//a"), found("", Some("a")));
+        assert_eq!(get("/a/"), found("a", Some("")));
+        assert_eq!(get("/%ff/%ff"), found("%ff", Some("not text")));
+    }
+
+    #[test]
+    fn a_name_of_a_file_has_no_escaped_slash() {
+        let name = |target| {
+            let target = Target::parse("GET", target).expect("valid");
+            target.rest().expect("there is a slash").file_name().map(Cow::into_owned)
+        };
+        assert_eq!(name("/f/a%20b/c").ok(), Some("a b/c".into()));
+        assert_eq!(name("/f/a/%2e%2e").ok(), Some("a/..".into())); // the directory looks at that
+        for target in ["/f/a%2Fb", "/f/%2f", "/f/a/b%00"] {
+            assert_eq!(name(target).map_err(|error| error.kind()), Err(io::ErrorKind::NotFound));
+        }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_name_of_a_file_is_bytes() {
+        use std::os::unix::ffi::OsStrExt;
+        let target = Target::parse("GET", "/f/%ff%C3").expect("valid");
+        let name = target.rest().expect("there is a slash").file_name().expect("a name");
+        assert_eq!(name.as_os_str().as_bytes(), b"\xff\xc3");
+    }
+
+    #[test]
+    fn bad_escapes_are_refused() {
+        for target in ["/%", "/%4", "/%zz", "/%4g", "/%+4", "/100%", "/%%41", "/a/%zz"] {
+            assert_eq!(get(target), Err(400), "{target}");
+        }
+    }
+
+    #[test]
+    fn a_url_is_taken_by_its_path() {
+        assert_eq!(get("http://localhost:4221/echo/a?b"), found("echo", Some("a")));
+        assert_eq!(get("HTTP://localhost"), found("", None));
+        assert_eq!(get("http://localhost?a/b"), found("", None));
+        assert_eq!(get("http://[::1]:4221/a"), found("a", None));
+        assert_eq!(get("http://[::1]"), found("", None));
+    }
+
+    #[test]
+    fn what_clients_do_not_escape_is_taken_as_its_escapes() {
+        assert_eq!(get("/a/[|]^{}`é"), found("a", Some("[|]^{}`é")));
+        assert_eq!(get("/a/b;c=d@e:f!$&'()*+,?<\"\\>"), found("a", Some("b;c=d@e:f!$&'()*+,")));
+        for target in ["/\"", "/a<b", "/a>b", "/a\\b", "/%41\""] {
+            assert_eq!(get(target), Err(400), "{target}");
+        }
+    }
+
+    #[test]
+    fn other_forms_are_refused() {
+        for target in [
+            "echo",
+            "ftp://localhost/",
+            "localhost:4221",
+            "",
+            "*",
+            "http://",
+            "http:///a",
+            "http://:80/",
+            "http://user@localhost/",
+            "http://a:99999/",
+            "http://\"/",
+        ] {
+            assert_eq!(get(target), Err(400), "{target}");
+        }
+        assert_eq!(path("OPTIONS", "*"), found("*", None));
+        assert_eq!(path("CONNECT", "localhost:443"), found("localhost:443", None));
+        assert_eq!(path("CONNECT", "/echo/a"), Err(400));
+    }
+
+    #[test]
+    fn an_authority_is_a_host_and_perhaps_a_port() {
+        for good in ["a", "a.b-c", "127.0.0.1:80", "[::1]", "[::1]:80", "a:", "%41", "x_y"] {
+            assert!(is_authority(good.as_bytes()), "{good}");
+        }
+        for bad in [
+            "", ":80", "a:+80", "a:65536", "a:b", "a:b:80", "[", "[]", "a[b]", "[a]", "::1", "%zz",
+            "a%", "a b", "a/b", "u@a", "a,b#", "\u{e9}",
+        ] {
+            assert!(!is_authority(bad.as_bytes()), "{bad}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_survives_being_escaped(text in ".*") {
+            let escaped: String = text.bytes().map(|byte| format!("%{byte:02x}")).collect();
+            let target = format!("/echo/{escaped}");
+            prop_assert_eq!(get(&target), Ok(("echo".to_owned(), Some(text))));
+        }
+
+        #[test]
+        fn no_target_makes_it_panic(target in ".*") {
+            for method in ["GET", "CONNECT", "OPTIONS"] {
+                if let Ok(target) = Target::parse(method, &target) {
+                    let _ = target.rest().map(|rest| (rest.decode(), rest.file_name()));
+                }
+            }
+        }
+    }
+}

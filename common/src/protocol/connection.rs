@@ -1,0 +1,669 @@
+//! One conversation with one client, without its socket (stage 12's lasting form).
+
+use std::io;
+use std::time::Duration;
+
+use crate::message::body::Framing;
+use crate::message::head::{HeadParser, Version};
+use crate::message::refused::Refused;
+use crate::message::response::{Recipient, Response};
+use crate::message::target::Target;
+use crate::protocol::buffer::Buffer;
+use crate::protocol::limits::{Limits, TimeBudget};
+use crate::protocol::persistence::{self, Then};
+use crate::protocol::request::{Chunks, Request, interpret};
+use crate::protocol::rules;
+use crate::protocol::transport::{self, Line, Outbox, Transport};
+
+/// What a connection needs next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Next {
+    /// More bytes from the client: [`Connection::receive`].
+    Bytes,
+    /// An answer, to a request or to what is none: [`Connection::answer`].
+    Answer,
+    /// Nothing: [`Connection::finish`], and close it.
+    Close,
+}
+
+/// Who answers requests.
+pub trait Handler {
+    /// What a request is answered with.
+    fn answer(&self, request: &Request) -> Response;
+
+    /// What is answered to something that never became a request. `received` is how it begins.
+    fn refuse(&self, refused: Refused, received: &[u8]) -> Response;
+}
+
+/// One conversation with one client. It decides what is a request, what is refused, how long the
+/// client may take, whether the connection goes on, and what is sent when. It has no socket and no
+/// clock: a [`Transport`] carries its bytes, and whoever drives it asks what is [`Next`].
+///
+/// ```
+/// use common::{Connection, Handler, Limits, Next, Refused, Request, Response, Transport};
+///
+/// fn talk(transport: &mut dyn Transport, handler: &dyn Handler) -> std::io::Result<()> {
+///     let mut connection = Connection::new(Limits::default());
+///     loop {
+///         match connection.advance() {
+///             Next::Bytes => connection.receive(transport)?,
+///             Next::Answer => connection.answer(handler, transport)?,
+///             Next::Close => return connection.finish(transport).map(drop),
+///         }
+///     }
+/// }
+/// ```
+#[derive(Debug)]
+pub struct Connection {
+    limits: Limits,
+    rules: Rules,
+    /// What has been received, and not used yet.
+    buffer: Buffer,
+    /// How far the head in it has been parsed.
+    parser: HeadParser,
+    outbox: Outbox,
+    phase: Phase,
+    /// What is left of the time in this phase.
+    budget: TimeBudget,
+    /// Whether the client has said that it sends no more.
+    client_has_ended: bool,
+}
+
+/// What is going on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// Nothing has come since the last request.
+    Idle,
+    /// A head has begun.
+    Head,
+    /// A head of so many bytes is there.
+    Request(usize),
+    /// What came is no request.
+    Refused(Refused),
+    Ended,
+}
+
+/// Which rules hold for all requests. The stages learn them one after another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Rules {
+    /// Those of stage 10: the message must be sound, and its body must not come in chunks.
+    Sound,
+    /// Those of stage 13: [`rules`], and chunks are taken.
+    All,
+}
+
+impl Connection {
+    /// A conversation that begins now.
+    pub fn new(limits: Limits) -> Connection {
+        Connection::with_rules(limits, Rules::All)
+    }
+
+    pub(crate) fn with_rules(limits: Limits, rules: Rules) -> Connection {
+        Connection {
+            limits,
+            rules,
+            buffer: Buffer::new(),
+            parser: HeadParser::new(),
+            outbox: Outbox::new(limits.send_timeout),
+            phase: Phase::Idle,
+            budget: TimeBudget::fixed(limits.idle_timeout),
+            client_has_ended: false,
+        }
+    }
+
+    /// What is to be done next. Asking again changes nothing.
+    pub fn advance(&mut self) -> Next {
+        if matches!(self.phase, Phase::Idle | Phase::Head) && !self.buffer.is_empty() {
+            self.phase = self.parse();
+        }
+        match self.phase {
+            Phase::Idle | Phase::Head => Next::Bytes,
+            Phase::Request(_) | Phase::Refused(_) => Next::Answer,
+            Phase::Ended => Next::Close,
+        }
+    }
+
+    fn parse(&mut self) -> Phase {
+        match self.parser.advance(self.buffer.bytes()) {
+            Ok(Some(length)) => Phase::Request(length),
+            Ok(None) if self.parser.has_not_begun() => Phase::Idle,
+            Ok(None) => {
+                if self.phase == Phase::Idle {
+                    self.budget = TimeBudget::fixed(self.limits.head_timeout);
+                }
+                Phase::Head
+            }
+            Err(refused) => Phase::Refused(refused),
+        }
+    }
+
+    /// Whether it waits between two requests, with nothing left to do for the client: then nothing is
+    /// lost when it is closed.
+    pub fn is_idle(&self) -> bool {
+        self.phase == Phase::Idle && self.buffer.is_empty()
+    }
+
+    /// Whether there are responses that have not been sent yet, because the next request was there
+    /// already.
+    pub fn has_pending(&self) -> bool {
+        !self.outbox.is_empty()
+    }
+
+    /// Sends what is pending.
+    ///
+    /// # Errors
+    ///
+    /// When the connection is broken, or the client takes nothing.
+    pub fn flush(&mut self, transport: &mut dyn Transport) -> io::Result<()> {
+        self.outbox.flush(transport)
+    }
+
+    /// Sends what is pending, then waits for more bytes, for as long as the client has time.
+    ///
+    /// # Errors
+    ///
+    /// When the connection is broken, when the client takes nothing, and `UnexpectedEof` when it has
+    /// left in the middle of a head.
+    pub fn receive(&mut self, transport: &mut dyn Transport) -> io::Result<()> {
+        self.outbox.flush(transport)?;
+        let Connection { buffer, budget, phase, .. } = self;
+        let count = match phase {
+            // It may take long, and there is nothing to be fair about: one wait will do.
+            Phase::Idle => transport::within(budget, Duration::MAX, |time| {
+                transport.receive(buffer.room(), time)
+            })?,
+            _ => transport::receive(transport, budget, buffer.room())?,
+        };
+        match count {
+            None => self.expire(),
+            Some(0) => return self.end(),
+            Some(count) => self.buffer.add(count),
+        }
+        Ok(())
+    }
+
+    /// The client's time is up: 408, or a quiet end if it has asked nothing.
+    fn expire(&mut self) {
+        self.phase = match self.phase {
+            Phase::Head => Phase::Refused(TOO_SLOW),
+            _ => Phase::Ended,
+        };
+    }
+
+    fn end(&mut self) -> io::Result<()> {
+        self.client_has_ended = true;
+        let was_idle = self.phase == Phase::Idle;
+        self.phase = Phase::Ended;
+        if was_idle {
+            return Ok(());
+        }
+        let sentence = "the client left before its request was whole";
+        Err(io::Error::new(io::ErrorKind::UnexpectedEof, sentence))
+    }
+
+    /// Answers what [`Connection::advance`] has found.
+    ///
+    /// # Errors
+    ///
+    /// When the connection is broken, when the client takes nothing, or is too slow with a body that
+    /// nobody wants, and when the response fails after its beginning has been written. Then it ends.
+    pub fn answer(
+        &mut self,
+        handler: &dyn Handler,
+        transport: &mut dyn Transport,
+    ) -> io::Result<()> {
+        self.outbox.renew();
+        let then = match self.phase {
+            Phase::Request(length) => self.answer_request(length, handler, transport),
+            Phase::Refused(refused) => self.refuse(refused, handler, transport),
+            _ => Ok(Then::Close),
+        };
+        match then {
+            Ok(Then::KeepOpen) => self.begin_again(),
+            Ok(Then::Close) | Err(_) => self.phase = Phase::Ended,
+        }
+        then.map(drop)
+    }
+
+    fn begin_again(&mut self) {
+        self.parser.reset();
+        self.buffer.shrink();
+        self.phase = Phase::Idle;
+        self.budget = TimeBudget::fixed(self.limits.idle_timeout);
+    }
+
+    fn answer_request(
+        &mut self,
+        length: usize,
+        handler: &dyn Handler,
+        transport: &mut dyn Transport,
+    ) -> io::Result<Then> {
+        let (bytes, window) = self.buffer.split(length);
+        let head = self.parser.head(bytes);
+        let budget = TimeBudget::with_rate(self.limits.body_timeout);
+        let mut line = Line { transport, outbox: &mut self.outbox, budget };
+        match self.rules.interpret(&head, &self.limits) {
+            Ok(meaning) => {
+                let limit = self.limits.max_body;
+                let request = Request::new(head, meaning, window, &mut line, limit);
+                respond(&request, handler.answer(&request))
+            }
+            Err(refused) => {
+                let recipient = Recipient::of(&head);
+                let response = handler.refuse(refused, bytes);
+                response.write_to(recipient, Then::Close.option(), &mut line)?;
+                Ok(Then::Close)
+            }
+        }
+    }
+
+    fn refuse(
+        &mut self,
+        refused: Refused,
+        handler: &dyn Handler,
+        transport: &mut dyn Transport,
+    ) -> io::Result<Then> {
+        let received = self.buffer.bytes();
+        let recipient = Recipient {
+            version: Version::Http11,
+            wants_head_only: self.parser.is_to_head(received),
+        };
+        let response = handler.refuse(refused, received);
+        let budget = TimeBudget::fixed(Duration::ZERO); // nothing will be read
+        let mut line = Line { transport, outbox: &mut self.outbox, budget };
+        response.write_to(recipient, Then::Close.option(), &mut line)?;
+        Ok(Then::Close)
+    }
+
+    /// Sends what is pending. Returns how the connection should be closed.
+    ///
+    /// # Errors
+    ///
+    /// When the connection is broken, or the client takes nothing.
+    pub fn finish(&mut self, transport: &mut dyn Transport) -> io::Result<Farewell> {
+        self.outbox.flush(transport)?;
+        let may_be_lost = self.outbox.has_sent() && !self.client_has_ended;
+        Ok(if may_be_lost { Farewell::Gentle } else { Farewell::Quick })
+    }
+}
+
+/// How a connection is closed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Farewell {
+    /// The last response may not have arrived yet, and bytes that the client still sends could destroy
+    /// it: say that no more will come, then read and forget what comes, until the client closes, too
+    /// (RFC 9112, section 9.6).
+    Gentle,
+    /// Nothing can be lost.
+    Quick,
+}
+
+const TOO_SLOW: Refused = Refused { status: 408, why: "the request took too long to arrive" };
+
+impl Rules {
+    /// What a head means, if it breaks none of these rules.
+    fn interpret<'a>(
+        self,
+        head: &crate::message::head::Head<'a>,
+        limits: &Limits,
+    ) -> Result<(Target<'a>, Framing), Refused> {
+        match self {
+            Rules::Sound => interpret(head, Chunks::Refused),
+            Rules::All => {
+                let meaning = interpret(head, Chunks::Taken)?;
+                rules::check_all(head, meaning.1, limits.max_body)?;
+                Ok(meaning)
+            }
+        }
+    }
+}
+
+/// Writes the response to a request, and makes the connection ready for the next one.
+fn respond(request: &Request, response: Response) -> io::Result<Then> {
+    let response = response.sound();
+    let then = persistence::after(request, &response);
+    request.respond(response, then.option())?;
+    if then == Then::KeepOpen {
+        request.skip_body()?;
+    }
+    Ok(then)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::testing::{Move, Script};
+    use pretty_assertions::assert_eq;
+    use proptest::prelude::*;
+    use std::io::Read;
+
+    /// Echoes bodies, and shows what it refuses.
+    struct Echo;
+
+    impl Handler for Echo {
+        fn answer(&self, request: &Request) -> Response {
+            match request.path() {
+                ("quick", None) => Response::text("quick"),
+                ("last", None) => Response::ok().last(),
+                ("broken", None) => Response::ok().header("X", "a\r\nY: b".to_owned()),
+                ("stream", None) => Response::stream("text/plain", &b"stream"[..]),
+                ("large", None) => Response::text(vec![b'x'; 1_000_000]),
+                _ => {
+                    let mut body = String::new();
+                    let read = request.body().map_err(io::Error::from);
+                    match read.and_then(|mut it| it.read_to_string(&mut body)) {
+                        Ok(_) => Response::text(body),
+                        Err(error) => Response::failed(error),
+                    }
+                }
+            }
+        }
+
+        fn refuse(&self, refused: Refused, _received: &[u8]) -> Response {
+            Response::refused(refused)
+        }
+    }
+
+    fn talk(script: &mut Script) -> io::Result<Farewell> {
+        talk_within(Limits::default(), script)
+    }
+
+    fn talk_within(limits: Limits, script: &mut Script) -> io::Result<Farewell> {
+        let mut connection = Connection::new(limits);
+        loop {
+            match connection.advance() {
+                Next::Bytes => connection.receive(script)?,
+                Next::Answer => connection.answer(&Echo, script)?,
+                Next::Close => return connection.finish(script),
+            }
+        }
+    }
+
+    /// The statuses of all answers.
+    fn statuses(script: &Script) -> Vec<u16> {
+        let text = script.text();
+        let starts = text.split("HTTP/1.1 ").skip(1);
+        starts.filter_map(|rest| rest.get(..3)?.parse().ok()).collect()
+    }
+
+    const GET: &[u8] = b"GET /quick HTTP/1.1\r\nHost: a\r\n\r\n";
+
+    fn post(fields: &str, body: &str) -> Vec<u8> {
+        format!("POST /echo HTTP/1.1\r\nHost: a\r\n{fields}\r\n{body}").into_bytes()
+    }
+
+    #[test]
+    fn requests_follow_one_another_until_the_client_has_no_more() {
+        let mut script = Script::new(&[(0, GET), (9_000, GET), (9_000, GET)]).then(0, Move::Leaves);
+        assert_eq!(talk(&mut script).expect("nothing is wrong"), Farewell::Quick);
+        assert_eq!(statuses(&script), [200, 200, 200]);
+        assert_eq!(script.text().matches("Connection: keep-alive").count(), 3);
+    }
+
+    #[test]
+    fn answers_to_requests_that_came_together_go_out_together() {
+        let together = GET.repeat(100);
+        let mut script = Script::new(&[(0, &together)]).then(0, Move::Leaves);
+        talk(&mut script).expect("nothing is wrong");
+        assert_eq!((statuses(&script).len(), script.sends), (100, 1));
+    }
+
+    #[test]
+    fn whatever_is_there_is_sent_before_anybody_waits() {
+        let half = [GET, b"GET /quick HT"].concat();
+        let mut script = Script::new(&[(0, &half), (5_000, b"TP/1.1\r\nHost: a\r\n\r\n")]);
+        let mut connection = Connection::new(Limits::default());
+        assert_eq!(connection.advance(), Next::Bytes);
+        connection.receive(&mut script).expect("bytes come");
+        assert_eq!(connection.advance(), Next::Answer);
+        connection.answer(&Echo, &mut script).expect("nothing is wrong");
+        assert!(connection.has_pending() && statuses(&script).is_empty());
+        assert_eq!(connection.advance(), Next::Bytes);
+        connection.receive(&mut script).expect("bytes come");
+        assert_eq!((connection.has_pending(), statuses(&script)), (false, vec![200]));
+    }
+
+    #[test]
+    fn a_silent_client_is_left_quietly_and_one_that_stops_in_a_head_gets_408() {
+        let mut silent = Script::default();
+        assert_eq!(talk(&mut silent).expect("it asked nothing"), Farewell::Quick);
+        assert_eq!((silent.text().as_str(), silent.waited), ("", Duration::from_secs(10)));
+        let mut idle = Script::new(&[(0, GET)]);
+        assert_eq!(talk(&mut idle).expect("it asked no more"), Farewell::Gentle);
+        assert_eq!(statuses(&idle), [200]);
+        let mut stuck = Script::new(&[(9_000, b"GET / HT")]);
+        assert_eq!(talk(&mut stuck).expect("it is told"), Farewell::Gentle);
+        assert_eq!((statuses(&stuck), stuck.waited), (vec![408], Duration::from_secs(19)));
+    }
+
+    #[test]
+    fn a_head_has_its_time_however_many_pieces_it_comes_in() {
+        let drips = vec![(900, &b"a"[..]); 100];
+        let head = [(0, &b"GET / HTTP/1.1\r\nX: "[..])];
+        let mut script = Script::new(&[&head[..], &drips].concat());
+        talk(&mut script).expect("it is told");
+        assert_eq!((statuses(&script), script.waited), (vec![408], Duration::from_secs(10)));
+    }
+
+    #[test]
+    fn an_empty_line_between_requests_is_no_request() {
+        let body = [&post("Content-Length: 2\r\n", "hi")[..], b"\r\n"].concat();
+        let mut script = Script::new(&[(0, &body), (9_000, b"\r"), (900, b"\n"), (99, GET)]);
+        talk(&mut script).expect("nothing is wrong");
+        assert_eq!(statuses(&script), [200, 200]);
+        let mut silent = Script::new(&[(0, b"\r\n"), (20_000, GET)]);
+        talk(&mut silent).expect("it asked nothing");
+        assert_eq!((silent.text().as_str(), silent.waited), ("", Duration::from_secs(10)));
+    }
+
+    #[test]
+    fn empty_lines_count_against_the_head() {
+        let mut script = Script::new(&[(0, &b"\r\n".repeat(8 * 1024))]);
+        talk(&mut script).expect("it is told");
+        assert_eq!(statuses(&script), [431]);
+    }
+
+    #[test]
+    fn a_body_may_be_slow_but_not_for_ever() {
+        let head = post("Content-Length: 30000\r\n", "");
+        let pieces = |millis| vec![(millis, &[b'x'; 1000][..]); 30];
+        let mut slow = Script::new(&[&[(0, &head[..])], &pieces(1_000)[..]].concat());
+        talk(&mut slow).expect("nothing is wrong");
+        assert_eq!(statuses(&slow), [200]);
+        let mut slower = Script::new(&[&[(0, &head[..])], &pieces(2_000)[..]].concat());
+        talk(&mut slower).expect("it is told");
+        assert_eq!(statuses(&slower), [408]);
+    }
+
+    #[test]
+    fn a_body_that_nobody_wants_is_not_waited_for_for_ever() {
+        let head = b"GET /quick HTTP/1.1\r\nHost: a\r\nContent-Length: 60000\r\n\r\n";
+        let drips = vec![(500, &b"x"[..]); 1_000];
+        let mut script = Script::new(&[&[(0, &head[..])], &drips[..]].concat());
+        let error = talk(&mut script).expect_err("it is given up");
+        assert_eq!(Refused::inside(&error).map(|refused| refused.status), Some(408));
+        assert_eq!(statuses(&script), [200], "the answer does not wait for the body");
+    }
+
+    #[test]
+    fn the_servers_own_standstill_is_not_booked_on_the_client() {
+        let standstill = Duration::from_secs(600);
+        let pieces = [(0, &b"GET /quick HT"[..]), (100, b"TP/1.1\r\nHost: a\r\n"), (300, b"\r\n")];
+        let mut script = Script::new(&pieces);
+        let mut connection = Connection::new(Limits::default());
+        connection.receive(&mut script).expect("bytes come");
+        assert_eq!(connection.advance(), Next::Bytes);
+        script.standstill = standstill; // in the middle of a wait
+        connection.receive(&mut script).expect("bytes come");
+        assert_eq!(connection.advance(), Next::Bytes);
+        connection.receive(&mut script).expect("bytes come");
+        assert_eq!(connection.advance(), Next::Answer);
+        connection
+            .answer(&Echo, &mut script)
+            .and_then(|()| connection.flush(&mut script))
+            .expect("ok");
+        assert_eq!(statuses(&script), [200]);
+    }
+
+    #[test]
+    fn a_client_that_takes_nothing_is_given_up_and_nothing_follows() {
+        let mut script = Script::new(&[(0, b"GET /large HTTP/1.1\r\nHost: a\r\n\r\n")]);
+        script.takes = Some((10_000, Duration::from_secs(61)));
+        let error = talk(&mut script).expect_err("it is given up");
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionAborted);
+        let mut trickle = Script::new(&[(0, b"GET /large HTTP/1.1\r\nHost: a\r\n\r\n")]);
+        trickle.takes = Some((100, Duration::from_secs(1)));
+        talk(&mut trickle).expect_err("a hundred bytes in a second are too few");
+        assert!(trickle.waited < Duration::from_secs(70), "{:?}", trickle.waited);
+    }
+
+    #[test]
+    fn what_is_refused_is_answered_and_ends_the_connection() {
+        for (request, status) in [
+            (&b"GET / HTTP/1.1\r\n\r\n"[..], 400),
+            (b"GET  / HTTP/1.1\r\nHost: a\r\n\r\n", 400),
+            (b"GET /%zz HTTP/1.1\r\nHost: a\r\n\r\n", 400),
+            (b"BREW / HTTP/1.1\r\nHost: a\r\n\r\n", 501),
+            (b"GET / HTTP/3.0\r\nHost: a\r\n\r\n", 505),
+            (b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1073741825\r\n\r\n", 413),
+            (b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 99999999999999999999\r\n\r\n", 413),
+            (b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip\r\n\r\n", 501),
+        ] {
+            let mut script = Script::new(&[(0, &[request, GET].concat())]);
+            assert_eq!(talk(&mut script).expect("it is told"), Farewell::Gentle);
+            assert_eq!(statuses(&script), [status], "{}", request.escape_ascii());
+            assert!(script.text().contains("Connection: close"));
+        }
+    }
+
+    #[test]
+    fn to_head_a_refusal_has_no_body_either() {
+        for request in
+            ["HEAD / HTTP/1.1\r\n\r\n", "HEAD /%zz HTTP/1.1\r\nHost: a\r\n\r\n", "HEAD / x"]
+        {
+            let bytes = format!("{request}\r\n\r\n");
+            let mut script = Script::new(&[(0, bytes.as_bytes())]);
+            talk(&mut script).expect("it is told");
+            assert!(script.text().ends_with("\r\n\r\n"), "{}", script.text());
+        }
+    }
+
+    #[test]
+    fn who_waits_for_100_continue_gets_it_when_somebody_wants_the_body() {
+        let head = post("Content-Length: 2\r\nExpect: 100-continue\r\n", "");
+        let mut script = Script::new(&[(0, &head), (1_000, b"hi"), (0, GET)]);
+        talk(&mut script).expect("nothing is wrong");
+        assert_eq!(statuses(&script), [100, 200, 200]);
+        let unwanted =
+            b"POST /quick HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\nExpect: 100-continue\r\n\r\n";
+        let mut script = Script::new(&[(0, unwanted), (1_000, GET)]);
+        talk(&mut script).expect("nothing is wrong");
+        assert_eq!(statuses(&script), [200], "the body may come, or not");
+    }
+
+    #[test]
+    fn a_body_is_read_to_its_end_and_no_further() {
+        let chunked = post("Transfer-Encoding: chunked\r\n", "3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n");
+        let unread = b"GET /quick HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nGET /";
+        let all = [&chunked[..], unread, &post("Content-Length: 2\r\n", "hi"), GET].concat();
+        for size in [1, 7, all.len()] {
+            let pieces: Vec<_> = all.chunks(size).map(|piece| (0, piece)).collect();
+            let mut script = Script::new(&pieces).then(0, Move::Leaves);
+            talk(&mut script).expect("nothing is wrong");
+            assert_eq!(statuses(&script), [200; 4], "in pieces of {size}");
+            assert!(
+                script.text().contains("\r\n\r\nabcde") && script.text().contains("\r\n\r\nhi")
+            );
+        }
+    }
+
+    #[test]
+    fn a_large_body_goes_through_in_whatever_framing() {
+        let content = "x".repeat(100_000);
+        let plain = post("Content-Length: 100000\r\n", &content);
+        let chunked = format!("{:x}\r\n{content}\r\n0\r\n\r\n", content.len());
+        let chunked = post("Transfer-Encoding: chunked\r\n", &chunked);
+        for request in [plain, chunked] {
+            let mut script = Script::new(&[(0, &request), (0, GET)]).then(0, Move::Leaves);
+            talk(&mut script).expect("nothing is wrong");
+            assert_eq!(statuses(&script), [200, 200]);
+            assert!(script.text().contains(&content));
+        }
+    }
+
+    #[test]
+    fn chunks_may_not_bring_more_than_is_taken() {
+        let limits = Limits { max_body: 10, ..Limits::default() };
+        let body = "5\r\nhello\r\n6\r\n world\r\n0\r\n\r\n";
+        let mut script = Script::new(&[(0, &post("Transfer-Encoding: chunked\r\n", body))]);
+        talk_within(limits, &mut script).expect("it is told");
+        assert_eq!(statuses(&script), [413]);
+    }
+
+    #[test]
+    fn a_client_that_breaks_off_is_the_one_to_blame() {
+        let half = post("Content-Length: 5\r\n", "he");
+        for what in [Move::Leaves, Move::Resets] {
+            let mut script = Script::new(&[(0, &half)]).then(0, what);
+            talk(&mut script).expect("it would be told");
+            assert_eq!(statuses(&script), [400]);
+        }
+        let mut script = Script::new(&[(0, b"GET / HT")]).then(0, Move::Leaves);
+        assert!(talk(&mut script).is_err() && script.text().is_empty());
+    }
+
+    #[test]
+    fn a_response_may_end_the_connection_and_a_broken_one_is_500() {
+        let last = b"GET /last HTTP/1.1\r\nHost: a\r\n\r\n";
+        let mut script = Script::new(&[(0, &[&last[..], GET].concat())]);
+        talk(&mut script).expect("nothing is wrong");
+        assert_eq!(statuses(&script), [200]);
+        let broken = b"GET /broken HTTP/1.1\r\nHost: a\r\n\r\n";
+        let mut script = Script::new(&[(0, broken)]);
+        talk(&mut script).expect("nothing is wrong");
+        assert_eq!(statuses(&script), [500]);
+        assert!(!script.text().contains("Y: b"));
+    }
+
+    #[test]
+    fn a_stream_does_not_hold_back_what_came_before_it() {
+        let both = [GET, b"GET /stream HTTP/1.0\r\n\r\n"].concat();
+        let mut script = Script::new(&[(0, &both)]);
+        talk(&mut script).expect("nothing is wrong");
+        assert_eq!(statuses(&script), [200, 200]);
+        assert!(script.text().ends_with("\r\n\r\nstream"), "HTTP/1.0 knows no chunks");
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_it_panic_or_go_on_for_ever(
+            pieces in proptest::collection::vec(
+                (0..3_000u64, proptest::collection::vec(any::<u8>(), 1..60)), 0..8),
+        ) {
+            let pieces: Vec<_> = pieces.iter().map(|(millis, it)| (*millis, &it[..])).collect();
+            let _ = talk(&mut Script::new(&pieces));
+        }
+
+        #[test]
+        fn how_requests_are_cut_changes_nothing(
+            cuts in proptest::collection::vec(1..200usize, 0..20),
+            count in 1..6usize,
+        ) {
+            let chunked = post("Transfer-Encoding: chunked\r\n", "3;a=b\r\nabc\r\n0\r\nT: x\r\n\r\n");
+            let bytes = [GET, &chunked, &post("Content-Length: 3\r\n", "def")].concat().repeat(count);
+            let mut pieces = Vec::new();
+            let mut rest = &bytes[..];
+            for cut in cuts {
+                let (piece, others) = rest.split_at(cut.min(rest.len()));
+                pieces.push((0, piece));
+                rest = others;
+            }
+            pieces.retain(|(_, piece)| !piece.is_empty());
+            pieces.push((0, rest));
+            pieces.retain(|(_, piece)| !piece.is_empty());
+            let mut script = Script::new(&pieces).then(0, Move::Leaves);
+            talk(&mut script).expect("nothing is wrong");
+            prop_assert_eq!(statuses(&script), vec![200; 3 * count]);
+        }
+    }
+}

@@ -1,0 +1,367 @@
+//! A request, with its body on the way (stage 3's lasting form; the body is stage 8's).
+
+use std::cell::RefCell;
+use std::io::{self, BufRead, Read};
+
+use crate::message::body::{self, Decoder, Framing, TOO_LARGE};
+use crate::message::head::{Head, Version};
+use crate::message::headers::{Headers, Known};
+use crate::message::refused::{Refused, bad_request};
+use crate::message::response::{Recipient, Response};
+use crate::message::stream::Stream;
+use crate::message::target::{Rest, Target};
+use crate::protocol::buffer::Window;
+
+/// A request whose head has arrived and is valid. Its body may still be on its way.
+pub struct Request<'a> {
+    head: Head<'a>,
+    target: Target<'a>,
+    framing: Framing,
+    /// Reading a body changes what is left of it. Each read borrows this for as long as it takes.
+    incoming: RefCell<Incoming<'a>>,
+}
+
+/// What comes after the head.
+struct Incoming<'a> {
+    /// What has been read, and nobody has used yet.
+    window: Window<'a>,
+    stream: &'a mut dyn Stream,
+    decoder: Decoder,
+    /// How many bytes of content have been read.
+    read: u64,
+    /// The most bytes of content that are taken.
+    limit: u64,
+    /// Whether the client still waits for `100 Continue`.
+    awaits_continue: bool,
+    /// Whether reading has failed: nobody knows then what comes next.
+    has_failed: bool,
+}
+
+/// Whether the body of a request may come in chunks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Chunks {
+    /// It is refused with 501, as up to stage 12.
+    Refused,
+    Taken,
+}
+
+/// What a head says: for whom it is, and how its body ends.
+pub(crate) fn interpret<'a>(
+    head: &Head<'a>,
+    chunks: Chunks,
+) -> Result<(Target<'a>, Framing), Refused> {
+    let target = Target::parse(head.method, head.target)?;
+    match body::framing(head)? {
+        Framing::Chunked if chunks == Chunks::Refused => {
+            Err(Refused { status: 501, why: "this server does not decode transfer codings" })
+        }
+        framing => Ok((target, framing)),
+    }
+}
+
+impl<'a> Request<'a> {
+    /// A request with this head, whose body is read from `window`, and then from `stream`.
+    pub(crate) fn new(
+        head: Head<'a>,
+        (target, framing): (Target<'a>, Framing),
+        window: Window<'a>,
+        stream: &'a mut dyn Stream,
+        limit: u64,
+    ) -> Request<'a> {
+        let has_content = !matches!(framing, Framing::None | Framing::Length(0));
+        let awaits_continue = has_content && window.bytes().is_empty() && expects_continue(&head);
+        let incoming = Incoming {
+            window,
+            stream,
+            decoder: Decoder::new(framing),
+            read: 0,
+            limit,
+            awaits_continue,
+            has_failed: false,
+        };
+        Request { head, target, framing, incoming: RefCell::new(incoming) }
+    }
+
+    /// The method, such as `GET`.
+    pub fn method(&self) -> &'a str {
+        self.head.method
+    }
+
+    /// The path in two parts: its first segment, decoded, and what follows the slash after it, if
+    /// there is one. `/` is `("", None)`, `/echo` is `("echo", None)`, and `/echo/a/b` is `("echo",
+    /// Some(rest))`, where [`Rest::decode`] gives `a/b`. An escaped slash, `%2F`, separates nothing.
+    pub fn path(&self) -> (&str, Option<Rest<'a>>) {
+        (self.target.first(), self.target.rest())
+    }
+
+    /// The target as the client sent it, such as `/echo/a%20b?c=d`, or `*`.
+    pub fn target(&self) -> &'a str {
+        self.head.target
+    }
+
+    /// What follows the `?` of the target, as the client sent it.
+    pub fn query(&self) -> Option<&'a str> {
+        self.target.query()
+    }
+
+    /// The request line, such as `GET / HTTP/1.1`, as the client sent it.
+    pub fn line(&self) -> &'a str {
+        self.head.line
+    }
+
+    /// The version of the protocol that the client speaks.
+    pub fn version(&self) -> Version {
+        self.head.version
+    }
+
+    /// The field lines as they came, each ending with CRLF.
+    pub fn fields(&self) -> &'a [u8] {
+        self.head.fields
+    }
+
+    /// All fields of the request.
+    pub fn headers(&self) -> Headers<'a> {
+        self.head.headers
+    }
+
+    /// The value of the first field called `name`, in any case, without the white space around it.
+    pub fn header(&self, name: &str) -> Option<&'a [u8]> {
+        self.head.headers.get(name)
+    }
+
+    pub(crate) fn head(&self) -> &Head<'a> {
+        &self.head
+    }
+
+    pub(crate) fn recipient(&self) -> Recipient {
+        Recipient::of(&self.head)
+    }
+
+    /// How long the body is, if the request says so.
+    pub fn content_length(&self) -> Option<u64> {
+        match self.framing {
+            Framing::Length(length) => Some(length),
+            Framing::None | Framing::Chunked => None,
+        }
+    }
+
+    /// Whether the body comes in chunks.
+    pub fn is_chunked(&self) -> bool {
+        self.framing == Framing::Chunked
+    }
+
+    /// What was read together with the head, and nobody has used yet: the body begins with it.
+    pub fn rest(&self) -> Vec<u8> {
+        self.incoming.borrow().window.bytes().to_vec()
+    }
+
+    /// The body, to be read to its end and no further.
+    ///
+    /// # Errors
+    ///
+    /// 411 when the request does not say how long its body is, 413 when that is more than is taken.
+    pub fn body(&self) -> Result<Body<'_, 'a>, Refused> {
+        let limit = self.incoming.borrow().limit;
+        match self.framing {
+            Framing::None => Err(Refused { status: 411, why: "the request has no Content-Length" }),
+            Framing::Length(length) if length > limit => Err(TOO_LARGE),
+            _ => Ok(Body { request: self }),
+        }
+    }
+
+    /// What follows the head as it comes, for a body that is decoded by hand. It is for the caller to
+    /// find the end of the body, and to say so with [`Raw::end`]. A client that waits for `100
+    /// Continue` is told to go on.
+    ///
+    /// # Errors
+    ///
+    /// When the client left or takes nothing, and when another [`Raw`] of this request is in use.
+    pub fn raw(&self) -> io::Result<Raw<'_, 'a>> {
+        let in_use = |_| io::Error::other("what follows this head is being read already");
+        let mut incoming = self.incoming.try_borrow_mut().map_err(in_use)?;
+        incoming.tell_to_go_on()?;
+        Ok(Raw { incoming })
+    }
+
+    /// How many bytes of the body nobody has read yet; `None` if that is not known, or if they may
+    /// never come: the client waits for `100 Continue`, or reading has failed.
+    pub fn unread(&self) -> Option<u64> {
+        self.incoming.borrow().unread()
+    }
+
+    /// Writes a response to it; `connection` says what becomes of the connection.
+    ///
+    /// # Errors
+    ///
+    /// As [`Response::write_to`].
+    pub(crate) fn respond(&self, response: Response, connection: &str) -> io::Result<()> {
+        let incoming = &mut *self.incoming.borrow_mut();
+        response.write_to(self.recipient(), connection, incoming.stream)
+    }
+
+    /// Reads what is left of the body, and forgets it.
+    ///
+    /// # Errors
+    ///
+    /// As reading the body.
+    pub(crate) fn skip_body(&self) -> io::Result<()> {
+        if self.unread() == Some(0) {
+            return Ok(()); // without the memory that a copy takes
+        }
+        io::copy(&mut Body { request: self }, &mut io::sink()).map(drop)
+    }
+}
+
+/// Whether the client waits for `100 Continue` before it sends the body. HTTP/1.0 knows nothing
+/// of it and would take it for the response (RFC 9110, section 10.1.1).
+fn expects_continue(head: &Head) -> bool {
+    let mut expectations = head.headers.known_list(Known::Expect);
+    head.version == Version::Http11
+        && expectations.any(|it| it.eq_ignore_ascii_case(b"100-continue"))
+}
+
+/// A request's body, to be read like a file. It ends where `Content-Length` says, or with its last
+/// chunk.
+///
+/// A client that sent `Expect: 100-continue` is told to go on when the body is first read. If the
+/// client leaves too early, or is too slow, reading fails with a [`Refused`]: a part is never taken for
+/// the whole.
+pub struct Body<'r, 'a> {
+    request: &'r Request<'a>,
+}
+
+impl Body<'_, '_> {
+    /// How many bytes it has, if the request says so.
+    pub fn length(&self) -> Option<u64> {
+        self.request.content_length()
+    }
+}
+
+impl Read for Body<'_, '_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let in_use = |_| io::Error::other("what follows this head is being read already");
+        self.request.incoming.try_borrow_mut().map_err(in_use)?.read(buffer)
+    }
+}
+
+/// What follows a head, undecoded: see [`Request::raw`].
+pub struct Raw<'r, 'a> {
+    incoming: std::cell::RefMut<'r, Incoming<'a>>,
+}
+
+impl Raw<'_, '_> {
+    /// Says that the body has been read to its end, so that the next request can follow.
+    pub fn end(mut self) {
+        self.incoming.decoder = Decoder::new(Framing::None);
+    }
+}
+
+impl Read for Raw<'_, '_> {
+    /// If nothing is left of what has been read, nothing is read ahead: a large body goes straight to
+    /// where it is wanted.
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let Incoming { window, stream, .. } = &mut *self.incoming;
+        let count = window.bytes().len().min(buffer.len());
+        if count == 0 {
+            return stream.read(buffer);
+        }
+        buffer[..count].copy_from_slice(&window.bytes()[..count]);
+        window.consume(count);
+        Ok(count)
+    }
+}
+
+impl BufRead for Raw<'_, '_> {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        let Incoming { window, stream, .. } = &mut *self.incoming;
+        if window.bytes().is_empty() {
+            window.fill(*stream)?;
+        }
+        Ok(window.bytes())
+    }
+
+    fn consume(&mut self, count: usize) {
+        self.incoming.window.consume(count);
+    }
+}
+
+impl Incoming<'_> {
+    fn unread(&self) -> Option<u64> {
+        match &self.decoder {
+            _ if self.awaits_continue || self.has_failed => None,
+            Decoder::Length(left) => Some(*left),
+            Decoder::Chunked(decoder) => decoder.is_done().then_some(0),
+        }
+    }
+
+    fn tell_to_go_on(&mut self) -> io::Result<()> {
+        if std::mem::take(&mut self.awaits_continue) {
+            self.stream.write_all(b"HTTP/1.1 100 Continue\r\n\r\n")?;
+            self.stream.flush()?;
+        }
+        Ok(())
+    }
+
+    /// Reads some of the content, and remembers if that fails.
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let result = self.read_some(buffer);
+        self.has_failed |= result.is_err();
+        result
+    }
+
+    fn read_some(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.tell_to_go_on()?;
+        while !self.decoder.is_done() && !buffer.is_empty() {
+            let count = self.step(buffer)?;
+            self.read += count as u64;
+            if self.read.saturating_add(self.decoder.content_ahead()) > self.limit {
+                return Err(TOO_LARGE.into());
+            }
+            if count > 0 {
+                return Ok(count);
+            }
+        }
+        Ok(0)
+    }
+
+    /// Decodes some of what is in the window, or reads more. Content that nothing else can stand in
+    /// between goes straight to where it is wanted.
+    fn step(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if !self.window.bytes().is_empty() {
+            let (used, written) = self.decoder.decode(self.window.bytes(), buffer)?;
+            self.window.consume(used);
+            return Ok(written);
+        }
+        let ahead = usize::try_from(self.decoder.content_ahead()).unwrap_or(usize::MAX);
+        let most = ahead.min(buffer.len());
+        let count = match most {
+            0 => self.window.fill(self.stream),
+            _ => self.stream.read(&mut buffer[..most]),
+        };
+        match count {
+            Ok(0) => Err(LEFT.into()),
+            Ok(count) if most > 0 => {
+                self.decoder.pass(count as u64);
+                Ok(count)
+            }
+            Ok(_) => Ok(0),
+            Err(error) => Err(client_fault(error)),
+        }
+    }
+}
+
+const LEFT: Refused = bad_request("the client left before the end of the body");
+
+/// A connection that breaks while a body is read is the client's doing; the body is not whole.
+fn client_fault(error: io::Error) -> io::Error {
+    match error.kind() {
+        io::ErrorKind::ConnectionReset
+        | io::ErrorKind::ConnectionAborted
+        | io::ErrorKind::BrokenPipe
+            if Refused::inside(&error).is_none() =>
+        {
+            LEFT.into()
+        }
+        _ => error,
+    }
+}

@@ -1,0 +1,92 @@
+//! A client whose every move is known beforehand, for tests without sockets, clocks, or waiting.
+
+use std::collections::VecDeque;
+use std::io;
+use std::time::Duration;
+
+use crate::protocol::transport::{Transfer, Transport};
+
+/// What a client does after a time.
+#[derive(Debug, Clone)]
+pub(crate) enum Move {
+    Sends(Vec<u8>),
+    Leaves,
+    Resets,
+}
+
+/// A client that sends what is written down, each piece after a time, and takes everything that is sent.
+#[derive(Debug, Default)]
+pub(crate) struct Script {
+    moves: VecDeque<(Duration, Move)>,
+    /// What it has been sent.
+    pub(crate) received: Vec<u8>,
+    /// In how many pieces.
+    pub(crate) sends: usize,
+    /// How long it takes for each piece of `takes` bytes that it is sent.
+    pub(crate) takes: Option<(usize, Duration)>,
+    /// How much later everything happens because this machine stands still, once.
+    pub(crate) standstill: Duration,
+    /// How long the server has waited in all.
+    pub(crate) waited: Duration,
+}
+
+impl Script {
+    pub(crate) fn new(moves: &[(u64, &[u8])]) -> Script {
+        let moves = moves
+            .iter()
+            .map(|(millis, bytes)| (Duration::from_millis(*millis), Move::Sends(bytes.to_vec())));
+        Script { moves: moves.collect(), ..Script::default() }
+    }
+
+    pub(crate) fn then(mut self, millis: u64, what: Move) -> Script {
+        self.moves.push_back((Duration::from_millis(millis), what));
+        self
+    }
+
+    pub(crate) fn text(&self) -> String {
+        String::from_utf8_lossy(&self.received).into_owned()
+    }
+
+    fn wait(&mut self, time: Duration) -> Duration {
+        self.waited += time;
+        time + std::mem::take(&mut self.standstill)
+    }
+}
+
+impl Transport for Script {
+    fn receive(&mut self, buffer: &mut [u8], time: Duration) -> io::Result<Transfer> {
+        // A client without a move is silent for ever.
+        let (delay, what) = self.moves.pop_front().unwrap_or((Duration::MAX, Move::Leaves));
+        if delay > time {
+            self.moves.push_front((delay - time, what));
+            return Ok(Transfer { bytes: None, waited: self.wait(time) });
+        }
+        let waited = self.wait(delay);
+        let bytes = match what {
+            Move::Leaves => 0,
+            Move::Resets => return Err(io::ErrorKind::ConnectionReset.into()),
+            Move::Sends(mut bytes) => {
+                let count = bytes.len().min(buffer.len());
+                buffer[..count].copy_from_slice(&bytes[..count]);
+                let rest = bytes.split_off(count);
+                if !rest.is_empty() {
+                    self.moves.push_front((Duration::ZERO, Move::Sends(rest)));
+                }
+                count
+            }
+        };
+        Ok(Transfer { bytes: Some(bytes), waited })
+    }
+
+    fn send(&mut self, bytes: &[u8], _more: bool, time: Duration) -> io::Result<Transfer> {
+        let (most, delay) = self.takes.unwrap_or((usize::MAX, Duration::ZERO));
+        if delay > time {
+            self.takes = Some((most, delay - time));
+            return Ok(Transfer { bytes: None, waited: self.wait(time) });
+        }
+        let count = bytes.len().min(most);
+        self.received.extend_from_slice(&bytes[..count]);
+        self.sends += 1;
+        Ok(Transfer { bytes: Some(count), waited: self.wait(delay) })
+    }
+}

@@ -1,0 +1,68 @@
+//! All requests of one client, one after another (stage 10's lasting form).
+
+use std::io;
+use std::net::SocketAddr;
+
+use crate::message::refused::Refused;
+use crate::message::response::Response;
+use crate::protocol::connection::{Connection, Farewell, Handler, Next, Rules};
+use crate::protocol::limits::Limits;
+use crate::protocol::request::Request;
+use crate::protocol::transport::Transport;
+use crate::serve::exchange::{FirstLine, Quoted};
+use crate::serve::log::log;
+use crate::transport::client::Client;
+use crate::transport::tcp::Tcp;
+
+/// Answers the requests of a client with what `answer` makes of them, until either side wants no more. A
+/// request that is not valid is refused, and comes to `answer` as a [`Refused`]. Each becomes a line
+/// on stderr, and so does each failure.
+///
+/// The connection stays open as long as RFC 9112, section 9.3, says, unless a body is unread that is
+/// larger than 64 KiB, or of which nobody knows whether it comes.
+pub fn answer_all(client: &Client, answer: impl Fn(Result<&Request, Refused>) -> Response) {
+    let mut connection = Connection::with_rules(Limits::default(), Rules::Sound);
+    let handler = Logged { peer: client.peer(), is_quiet: false, answer };
+    if let Err(error) = talk(&mut connection, &mut Tcp::new(client.stream()), &handler) {
+        client.log(error);
+    }
+}
+
+fn talk(
+    connection: &mut Connection,
+    transport: &mut dyn Transport,
+    handler: &dyn Handler,
+) -> io::Result<Farewell> {
+    loop {
+        match connection.advance() {
+            Next::Bytes => connection.receive(transport)?,
+            Next::Answer => connection.answer(handler, transport)?,
+            Next::Close => return connection.finish(transport),
+        }
+    }
+}
+
+/// A handler that writes a line about each answer to stderr; if it is quiet, only about errors.
+pub(crate) struct Logged<F> {
+    pub(crate) peer: SocketAddr,
+    pub(crate) is_quiet: bool,
+    pub(crate) answer: F,
+}
+
+impl<F: Fn(Result<&Request, Refused>) -> Response> Handler for Logged<F> {
+    fn answer(&self, request: &Request) -> Response {
+        let response = (self.answer)(Ok(request)).sound();
+        if !self.is_quiet || response.status() >= 400 {
+            let line = Quoted(request.line());
+            log(format_args!("{} {line} {}", self.peer, response.summary()));
+        }
+        response
+    }
+
+    fn refuse(&self, refused: Refused, received: &[u8]) -> Response {
+        let response = (self.answer)(Err(refused)).sound();
+        let line = FirstLine(received);
+        log(format_args!("{} {line} {}", self.peer, response.summary()));
+        response
+    }
+}

@@ -1,0 +1,104 @@
+//! A client's connection: timed, and closed gently (stage 1's lasting form).
+
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use crate::message::refused::Refused;
+use crate::message::stream::Stream;
+use crate::transport::tcp;
+
+/// How long a read or a write may take before the client is given up.
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A client's connection: to be read and written through `&Client`, as a `&TcpStream` is.
+///
+/// A read or a write that waits for longer than 10 seconds is an error: the [`Refused`] 408 when the
+/// client says nothing, `ConnectionAborted` when it takes nothing.
+///
+/// Dropping a client that has been answered closes its connection gently. If bytes that nobody has read were still in the
+/// socket, closing it would make the kernel send a reset, which destroys a response that the client
+/// has not read yet (RFC 9112, section 9.6). So the server says that it is done, then reads and
+/// forgets what still comes, until the client closes too, is silent for 2 seconds, or has talked
+/// for 30.
+#[derive(Debug)]
+pub struct Client {
+    stream: TcpStream,
+    peer: SocketAddr,
+    /// Whether anything has been written that a reset could destroy.
+    is_answered: AtomicBool,
+}
+
+impl Client {
+    pub(crate) fn new(stream: TcpStream, peer: SocketAddr) -> io::Result<Client> {
+        stream.set_nodelay(true)?;
+        stream.set_read_timeout(Some(TIMEOUT))?;
+        stream.set_write_timeout(Some(TIMEOUT))?;
+        Ok(Client { stream, peer, is_answered: AtomicBool::new(false) })
+    }
+
+    /// The client's address and port.
+    pub fn peer(&self) -> SocketAddr {
+        self.peer
+    }
+
+    /// Lets the next reads wait for so long at most, instead of 10 seconds. Less than a millisecond
+    /// counts as one.
+    ///
+    /// # Errors
+    ///
+    /// When the system refuses.
+    pub fn limit_reads(&self, time: Duration) -> io::Result<()> {
+        self.stream.set_read_timeout(Some(time.max(Duration::from_millis(1))))
+    }
+
+    /// Its socket, to be written to.
+    pub(crate) fn stream(&self) -> &TcpStream {
+        self.is_answered.store(true, Ordering::Relaxed);
+        &self.stream
+    }
+}
+
+const SILENT: Refused = Refused { status: 408, why: "the client said nothing for 10 s" };
+
+impl Read for &Client {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        tcp::uninterrupted(|| (&self.stream).read(buffer))
+            .map_err(|error| if tcp::is_timeout(&error) { SILENT.into() } else { error })
+    }
+}
+
+impl Write for &Client {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        tcp::uninterrupted(|| self.stream().write(bytes)).map_err(deaf)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Stream for &Client {
+    fn send_file(&mut self, file: &File, length: u64) -> io::Result<()> {
+        tcp::send_file(self.stream(), file, length).map_err(deaf)
+    }
+}
+
+/// Names the error of a client that takes nothing.
+fn deaf(error: io::Error) -> io::Error {
+    if tcp::is_timeout(&error) {
+        io::Error::new(io::ErrorKind::ConnectionAborted, "the client took nothing for 10 s")
+    } else {
+        error
+    }
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        if self.is_answered.load(Ordering::Relaxed) {
+            tcp::close_gently(&self.stream, tcp::LINGER_AT_MOST);
+        }
+    }
+}

@@ -1,0 +1,97 @@
+//! A socket that listens (stage 1's lasting form).
+
+use std::io;
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+
+use socket2::{Domain, SockRef, Socket, Type};
+
+/// A socket that accepts connections, for any number of threads at a time, until it is stopped.
+///
+/// It is also an endless iterator of [`Client`](crate::Client)s.
+#[derive(Debug, Clone)]
+pub struct Listener {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    socket: TcpListener,
+    address: SocketAddr,
+    is_stopped: AtomicBool,
+    /// A socket that is made beforehand: there may be no descriptor for one when it is needed.
+    reserve: Mutex<Option<Socket>>,
+}
+
+impl Listener {
+    /// Binds `port` of 127.0.0.1, or a free port if it is 0, and lets as many clients wait to be
+    /// accepted as the system allows.
+    ///
+    /// # Errors
+    ///
+    /// When the port is taken or not allowed.
+    pub fn bind(port: u16) -> io::Result<Listener> {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+        if cfg!(unix) {
+            // The port of a connection that was closed a moment ago is not taken. (Under Windows this
+            // option would let two programs have the same port.)
+            socket.set_reuse_address(true)?;
+        }
+        socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, port)).into())?;
+        socket.listen(i32::MAX)?;
+        let socket = TcpListener::from(socket);
+        let address = socket.local_addr()?;
+        let reserve = Mutex::new(Some(Socket::new(Domain::IPV4, Type::STREAM, None)?));
+        let is_stopped = AtomicBool::new(false);
+        Ok(Listener { shared: Arc::new(Shared { socket, address, is_stopped, reserve }) })
+    }
+
+    /// The address that it listens on.
+    pub fn address(&self) -> SocketAddr {
+        self.shared.address
+    }
+
+    /// A function that stops it: whoever waits for a connection gets none, nor does anybody later. It
+    /// needs no thread and no descriptor, and does nothing when the listener is gone.
+    pub fn stopper(&self) -> impl Fn() + Send + use<> {
+        let shared = Arc::downgrade(&self.shared);
+        move || {
+            if let Some(shared) = shared.upgrade() {
+                shared.is_stopped.store(true, Ordering::Relaxed);
+                shared.wake_one();
+            }
+        }
+    }
+
+    /// Waits for the next connection. `None` when it has been stopped.
+    ///
+    /// # Errors
+    ///
+    /// When a connection failed before it was accepted, or the system has no descriptor for it.
+    pub(crate) fn accept(&self) -> io::Result<Option<(TcpStream, SocketAddr)>> {
+        let accepted = self.shared.socket.accept();
+        if self.shared.is_stopped.load(Ordering::Relaxed) {
+            drop(accepted);
+            self.shared.wake_one(); // and that one the next, where that is needed
+            return Ok(None);
+        }
+        accepted.map(Some)
+    }
+}
+
+impl Shared {
+    /// Under Linux, whoever waits for a connection wakes up when no more can come. Elsewhere one of
+    /// them wakes up because one comes.
+    fn wake_one(&self) {
+        if SockRef::from(&self.socket).shutdown(Shutdown::Both).is_ok() {
+            return;
+        }
+        let reserve = self.reserve.lock().ok().and_then(|mut reserve| reserve.take());
+        let connected = match reserve {
+            Some(socket) => socket.connect(&self.address.into()),
+            None => TcpStream::connect(self.address).map(drop),
+        };
+        drop(connected); // if nobody listens any more, nobody waits
+    }
+}

@@ -1,0 +1,189 @@
+//! A TCP connection as a transport (stage 12's lasting form).
+
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::time::{Duration, Instant};
+
+use crate::message::stream::{Stream, became_shorter, copy_exactly};
+use crate::protocol::transport::{Transfer, Transport};
+
+/// How long a client may be silent after its last response until the connection is closed.
+const LINGER: Duration = Duration::from_secs(2);
+
+/// How long the server goes on listening to a client that does not stop talking.
+pub(crate) const LINGER_AT_MOST: Duration = Duration::from_secs(30);
+
+/// The shortest time that a socket can be told to wait.
+const SHORTEST: Duration = Duration::from_millis(1);
+
+/// A TCP connection that blocks. It tells the socket how long to wait only when that has changed: it is
+/// a call to the system, which most requests can do without.
+#[derive(Debug)]
+pub(crate) struct Tcp<'s> {
+    stream: &'s TcpStream,
+    read_timeout: Option<Duration>,
+    write_timeout: Option<Duration>,
+}
+
+impl<'s> Tcp<'s> {
+    /// A connection of whose timeouts nothing is known.
+    pub(crate) fn new(stream: &'s TcpStream) -> Tcp<'s> {
+        Tcp { stream, read_timeout: None, write_timeout: None }
+    }
+
+    fn limit_reads(&mut self, time: Duration) -> io::Result<()> {
+        if self.read_timeout != Some(time) {
+            self.stream.set_read_timeout(Some(time.max(SHORTEST)))?;
+            self.read_timeout = Some(time);
+        }
+        Ok(())
+    }
+
+    fn limit_writes(&mut self, time: Duration) -> io::Result<()> {
+        if self.write_timeout != Some(time) {
+            self.stream.set_write_timeout(Some(time.max(SHORTEST)))?;
+            self.write_timeout = Some(time);
+        }
+        Ok(())
+    }
+}
+
+impl Transport for Tcp<'_> {
+    fn receive(&mut self, buffer: &mut [u8], time: Duration) -> io::Result<Transfer> {
+        self.limit_reads(time)?;
+        timed(|| self.stream.read(buffer))
+    }
+
+    fn send(&mut self, bytes: &[u8], more: bool, time: Duration) -> io::Result<Transfer> {
+        self.limit_writes(time)?;
+        timed(|| send(self.stream, bytes, more))
+    }
+
+    fn send_file(&mut self, file: &File, length: u64, time: Duration) -> io::Result<Transfer> {
+        self.limit_writes(time)?;
+        timed(|| send_some(self.stream, file, length))
+    }
+}
+
+/// A connection to be read and written as it is, within the time limits that it has.
+pub(crate) struct Plain<'s>(pub(crate) &'s TcpStream);
+
+impl Read for Plain<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.0.read(buffer)
+    }
+}
+
+impl Write for Plain<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Stream for Plain<'_> {}
+
+/// Says how long something took, and takes the end of the time for nothing.
+fn timed(transfer: impl FnOnce() -> io::Result<usize>) -> io::Result<Transfer> {
+    let start = Instant::now();
+    let outcome = transfer();
+    let waited = start.elapsed();
+    match outcome {
+        Ok(count) => Ok(Transfer { bytes: Some(count), waited }),
+        // A process that was stopped and goes on (Ctrl-Z, then `fg`) has missed nothing.
+        Err(error) if error.kind() == io::ErrorKind::Interrupted || is_timeout(&error) => {
+            Ok(Transfer { bytes: None, waited })
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Sends bytes; with `more`, the system may wait for what follows, to send both together.
+#[cfg(target_os = "linux")]
+fn send(stream: &TcpStream, bytes: &[u8], more: bool) -> io::Result<usize> {
+    use rustix::net::SendFlags;
+    let flags = if more { SendFlags::MORE } else { SendFlags::empty() };
+    Ok(rustix::net::send(stream, bytes, flags | SendFlags::NOSIGNAL)?)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn send(mut stream: &TcpStream, bytes: &[u8], _more: bool) -> io::Result<usize> {
+    stream.write(bytes)
+}
+
+/// The most bytes that the system is asked to send at once, so that it comes back now and then.
+#[cfg(target_os = "linux")]
+const MOST_AT_ONCE: u64 = 1 << 20;
+
+/// Has the system send some of a file, without a detour through this program.
+#[cfg(target_os = "linux")]
+fn send_some(stream: &TcpStream, file: &File, length: u64) -> io::Result<usize> {
+    use rustix::io::Errno;
+    let count = usize::try_from(length.min(MOST_AT_ONCE)).unwrap_or(usize::MAX);
+    match rustix::fs::sendfile(stream, file, None, count) {
+        Err(Errno::INVAL | Errno::NOSYS) => Err(io::ErrorKind::Unsupported.into()),
+        sent => Ok(sent?),
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn send_some(_: &TcpStream, _: &File, _: u64) -> io::Result<usize> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
+/// Writes exactly so many bytes of a file, as quickly as the system can.
+pub(crate) fn send_file(mut stream: &TcpStream, file: &File, length: u64) -> io::Result<()> {
+    let mut left = length;
+    while left > 0 {
+        match uninterrupted(|| send_some(stream, file, left)) {
+            Ok(0) => return Err(became_shorter(left, length)),
+            Ok(count) => left -= count as u64,
+            Err(error) if error.kind() == io::ErrorKind::Unsupported => {
+                return copy_exactly(file, left, &mut stream);
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// Tries again when a signal came in between.
+pub(crate) fn uninterrupted<T>(mut attempt: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    loop {
+        match attempt() {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            outcome => return outcome,
+        }
+    }
+}
+
+/// A socket's timeout has another kind on each system.
+pub(crate) fn is_timeout(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut)
+}
+
+/// Says that no more will come, then reads and forgets what comes, until the client closes, too, is
+/// silent for 2 seconds, or has talked for so long.
+pub(crate) fn close_gently(mut stream: &TcpStream, at_most: Duration) {
+    if stream.shutdown(Shutdown::Write).is_err() {
+        return; // it is gone already
+    }
+    let deadline = Instant::now() + at_most;
+    let mut discarded = [0; 8 * 1024];
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now()).min(LINGER);
+        let can_wait = !left.is_zero() && stream.set_read_timeout(Some(left)).is_ok();
+        if !can_wait || !matches!(uninterrupted(|| stream.read(&mut discarded)), Ok(1..)) {
+            return;
+        }
+    }
+}
+
+/// Ends a connection so that the client sees that something is missing.
+pub(crate) fn break_off(stream: &TcpStream) {
+    let _ = socket2::SockRef::from(stream).set_linger(Some(Duration::ZERO));
+}

@@ -1,0 +1,36 @@
+//! Something to be sent whose length nobody waits for.
+
+use std::io::{self, Read};
+use std::thread;
+use std::time::Duration;
+
+/// The longest countdown.
+const MAX_COUNT: u32 = 60;
+
+/// Numbers on lines, a second apart: 3, 2, 1.
+pub struct Countdown {
+    from: u32,
+    next: u32,
+}
+
+impl Countdown {
+    /// A countdown from a number between 1 and 60.
+    pub fn from(digits: &str) -> Option<Countdown> {
+        let from = digits.parse().ok().filter(|from| (1..=MAX_COUNT).contains(from))?;
+        Some(Countdown { from, next: from })
+    }
+}
+
+impl Read for Countdown {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.next == 0 {
+            return Ok(0);
+        }
+        if self.next < self.from {
+            thread::sleep(Duration::from_secs(1));
+        }
+        let line = format!("{}\n", self.next);
+        self.next -= 1;
+        line.as_bytes().read(buffer)
+    }
+}
