@@ -1,54 +1,90 @@
-//! Everything that a client sends in one connection to a whole server.
+//! Everything that a client sends in one connection, in pieces and with pauses: no sockets, no waiting. The first
+//! byte says in which rhythm.
 
 #![no_main]
 
-use std::io::{self, Read, Write};
-use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::sync::OnceLock;
-use std::thread;
+use std::io::{self, Read};
 use std::time::Duration;
 
-use common::{Args, Decoder, Limits, Request, Response, Service};
+use common::{
+    Connection, Decoder, Handler, Limits, Next, Refused, Request, Response, Transfer, Transport,
+};
 use libfuzzer_sys::fuzz_target;
 
-/// Longer than any answer takes.
-const PATIENCE: Duration = Duration::from_secs(5);
-
 fuzz_target!(|bytes: &[u8]| {
-    static ADDRESS: OnceLock<SocketAddr> = OnceLock::new();
-    let address = *ADDRESS.get_or_init(start);
-    let mut stream = TcpStream::connect(address).expect("it listens");
-    stream.set_read_timeout(Some(PATIENCE)).expect("not zero");
-    // It may have been answered and closed before all of it was sent.
-    let _ = stream.write_all(bytes).and_then(|()| stream.shutdown(Shutdown::Write));
-    let mut answers = Vec::new();
-    if let Err(error) = stream.read_to_end(&mut answers) {
-        assert_eq!(error.kind(), io::ErrorKind::ConnectionReset, "{error}");
-    } else {
-        check(&answers, bytes.windows(5).any(|it| it == b"HEAD "));
+    let Some((&rhythm, sent)) = bytes.split_first() else { return };
+    let mut client = Client { sent, rhythm, answers: Vec::new(), waited: Duration::ZERO };
+    let limits = Limits { max_body: 1000, ..Limits::default() };
+    let mut connection = Connection::new(limits);
+    let ended = loop {
+        let step = match connection.advance() {
+            Next::Bytes => connection.receive(&mut client),
+            Next::Answer => connection.answer(&Lengths, &mut client),
+            Next::Close => break connection.finish(&mut client).map(drop),
+        };
+        if step.is_err() {
+            break step;
+        }
+    };
+    assert!(client.waited < Duration::from_secs(60 * 60), "it waits for ever");
+    if ended.is_ok() {
+        check(&client.answers, sent.windows(5).any(|it| it == b"HEAD "));
     }
 });
 
-/// Starts a server that reads bodies and tells how long they are, or does not, if the path says so.
-fn start() -> SocketAddr {
-    let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|it| it.local_addr());
-    let address = free.expect("a free port");
-    let limits = Limits { max_body: 1000, ..Limits::default() };
-    let args = Args { port: address.port(), directory: None, limits, quiet: true };
-    let service = Service::bind(&args).expect("the port is still free");
-    thread::spawn(move || service.run(|request| route(request).unwrap_or_else(Response::failed)));
-    address
+/// A client that sends its bytes in pieces, some of them late, and then no more.
+struct Client<'a> {
+    sent: &'a [u8],
+    rhythm: u8,
+    answers: Vec<u8>,
+    waited: Duration,
+}
+
+impl Transport for Client<'_> {
+    fn receive(&mut self, buffer: &mut [u8], time: Duration) -> io::Result<Transfer> {
+        self.rhythm = self.rhythm.rotate_left(1).wrapping_add(self.sent.len() as u8);
+        let late = Duration::from_millis(u64::from(self.rhythm) * 8);
+        let waited = late.min(time);
+        self.waited += waited;
+        if late > time && !time.is_zero() {
+            return Ok(Transfer { bytes: None, waited });
+        }
+        let piece = usize::from(self.rhythm % 32) + 1;
+        let count = piece.min(self.sent.len()).min(buffer.len());
+        let (now, later) = self.sent.split_at(count);
+        buffer[..count].copy_from_slice(now);
+        self.sent = later;
+        Ok(Transfer { bytes: Some(count), waited })
+    }
+
+    fn send(&mut self, bytes: &[u8], _more: bool, _time: Duration) -> io::Result<Transfer> {
+        self.answers.extend_from_slice(bytes);
+        Ok(Transfer { bytes: Some(bytes.len()), waited: Duration::ZERO })
+    }
+}
+
+/// Reads bodies and tells how long they are, or does not, if the path says so.
+struct Lengths;
+
+impl Handler for Lengths {
+    fn answer(&self, request: &Request) -> Response {
+        route(request).unwrap_or_else(Response::failed)
+    }
+
+    fn refuse(&self, refused: Refused, _received: &[u8]) -> Response {
+        Response::refused(refused)
+    }
 }
 
 fn route(request: &Request) -> io::Result<Response> {
-    if request.path().starts_with("/unread") {
-        return Ok(Response::text(request.path()));
+    if request.path().0 == "unread" {
+        return Ok(Response::text("unread"));
     }
     let length = match request.body() {
         Ok(mut body) => io::copy(&mut body, &mut io::sink())?,
         Err(_) => 0, // it has none
     };
-    if request.path().starts_with("/stream") {
+    if request.path().0 == "stream" {
         return Ok(Response::stream("text/plain", io::repeat(b'x').take(length)));
     }
     Ok(Response::text(length.to_string()))

@@ -2,25 +2,25 @@
 
 #![no_main]
 
-use common::{Head, MAX_FIELDS, Refused};
+use common::{Head, HeadParser, MAX_FIELDS, Refused};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {
     let Some((&size, bytes)) = bytes.split_first() else { return };
-    let whole = Head::parse(bytes);
+    let mut parser = HeadParser::new();
+    let whole = parser.advance(bytes);
     let in_pieces = parse_in_pieces(bytes, usize::from(size) + 1);
     assert_eq!(in_pieces, whole, "in pieces of {} bytes", usize::from(size) + 1);
-    if let Ok(Some((head, length))) = whole {
-        compare(bytes, &head, length);
+    if let Ok(Some(length)) = whole {
+        compare(bytes, &parser.head(bytes), length);
     }
 });
 
-type Parsed<'a> = Result<Option<(Head<'a>, usize)>, Refused>;
-
 /// What a server finds that looks at what has come after each piece.
-fn parse_in_pieces(bytes: &[u8], size: usize) -> Parsed<'_> {
+fn parse_in_pieces(bytes: &[u8], size: usize) -> Result<Option<usize>, Refused> {
     let ends = (0..bytes.len()).step_by(size).chain([bytes.len()]);
-    let mut parsed = ends.map(|end| Head::parse(&bytes[..end]));
+    let mut parser = HeadParser::new();
+    let mut parsed = ends.map(|end| parser.advance(&bytes[..end]));
     parsed.find(|it| !matches!(it, Ok(None))).unwrap_or(Ok(None))
 }
 

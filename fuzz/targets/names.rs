@@ -6,7 +6,7 @@ use std::fs;
 use std::io::Read;
 use std::sync::OnceLock;
 
-use common::Directory;
+use common::{Directory, Target};
 use libfuzzer_sys::fuzz_target;
 use tempfile::TempDir;
 
@@ -15,8 +15,12 @@ const SECRET: &str = "secret";
 fuzz_target!(|name: &str| {
     static SERVED: OnceLock<(TempDir, Directory)> = OnceLock::new();
     let (outer, directory) = SERVED.get_or_init(serve);
-    if let Ok(mut file) = directory.open(name) {
+    let target = format!("/files/{name}");
+    let Ok(target) = Target::parse("GET", &target) else { return };
+    let Some(name) = target.rest() else { return };
+    if let Ok(file) = directory.open(name) {
         let mut content = String::new();
+        let mut file = file.into_whole().expect("readable");
         file.read_to_string(&mut content).expect("readable");
         assert_ne!(content, SECRET);
     }

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::content::folder::{Entry, Folder, not_found};
-use crate::content::upload::{UNFINISHED, Upload, Uploads, sweep};
+use crate::content::upload::{UNFINISHED, Upload, Uploads};
 use crate::message::refused::Refused;
 use crate::message::response::OpenFile;
 use crate::message::target::Rest;
@@ -48,10 +48,11 @@ impl Directory {
     /// finished, by a program that is no more, they are removed.
     pub fn new(root: Option<PathBuf>) -> Directory {
         let root = root.map(|path| Arc::new(Root { path, latest: Mutex::default() }));
+        let uploads: Arc<Uploads> = Arc::default();
         if let Some(Ok(folder)) = root.as_ref().map(|root| root.folder()) {
-            sweep(&folder);
+            uploads.sweep_once(&folder);
         }
-        Directory { root, uploads: Arc::default() }
+        Directory { root, uploads }
     }
 
     /// Opens a file for reading. Symbolic links are followed as long as they stay inside.
@@ -103,6 +104,7 @@ impl Directory {
             Some(parent) if parent != Path::new("") => Arc::new(root.open_folder(parent)?),
             _ => root,
         };
+        self.uploads.sweep_once(&folder);
         let mode = match folder.entry(last)? {
             Entry::File { mode } => Some(mode),
             Entry::Link | Entry::Nothing => None,

@@ -65,6 +65,10 @@ mod system {
             Ok(Folder { fd, path: path.to_owned() })
         }
 
+        pub(crate) fn path(&self) -> &Path {
+            &self.path
+        }
+
         /// Opens a file below this directory for reading, as long as no link leads out.
         pub(crate) fn open_file(&self, name: &Path) -> io::Result<File> {
             // A pipe that nobody writes to is not waited for.
@@ -208,6 +212,10 @@ mod system {
     impl Folder {
         pub(crate) fn open(path: &Path) -> io::Result<Folder> {
             Ok(Folder { path: path.canonicalize()? })
+        }
+
+        pub(crate) fn path(&self) -> &Path {
+            &self.path
         }
 
         pub(crate) fn open_file(&self, name: &Path) -> io::Result<File> {

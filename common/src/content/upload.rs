@@ -1,9 +1,10 @@
 //! A file that is being stored (stage 8's lasting form).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{self, Read, Write};
+use std::path::PathBuf;
 use std::process;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -15,6 +16,9 @@ const BLOCK: usize = 128 * 1024;
 
 /// How many such blocks are kept to be used again.
 const KEPT: usize = 8;
+
+/// How many directories are remembered.
+const MOST_SWEPT: usize = 1_000;
 
 /// How the names of unfinished uploads begin. No request can name such a file.
 pub(crate) const UNFINISHED: &str = ".upload-";
@@ -28,6 +32,8 @@ pub(crate) struct Uploads {
 #[derive(Debug, Default)]
 struct State {
     running: BTreeMap<OsString, Arc<Folder>>,
+    /// The directories in which nothing is left behind any more.
+    swept: BTreeSet<PathBuf>,
     /// Whether there may be no more of them.
     are_abandoned: bool,
 }
@@ -39,6 +45,15 @@ impl Uploads {
         state.are_abandoned = true;
         for (name, folder) in &state.running {
             let _ = folder.remove(name);
+        }
+    }
+
+    /// Removes what dead programs have left in a directory, if nobody has looked there before.
+    pub(crate) fn sweep_once(&self, folder: &Folder) {
+        let mut state = self.lock();
+        if state.swept.len() < MOST_SWEPT && state.swept.insert(folder.path().to_owned()) {
+            drop(state);
+            sweep(folder);
         }
     }
 
@@ -129,7 +144,7 @@ fn own_fault(error: io::Error) -> io::Error {
 }
 
 /// Removes uploads that nobody is writing any more.
-pub(crate) fn sweep(folder: &Folder) {
+fn sweep(folder: &Folder) {
     let is_upload = |name: &OsString| name.as_encoded_bytes().starts_with(UNFINISHED.as_bytes());
     for name in folder.names().unwrap_or_default().iter().filter(|name| is_upload(name)) {
         is_left_behind(folder, name);

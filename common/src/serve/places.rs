@@ -6,11 +6,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+/// How long a connection has to be idle before it may have to leave, in milliseconds. Before that, its next
+/// request may well be on its way.
+const LEAST_IDLE: u64 = 100;
+
 /// How often to look whether all requests have been answered.
 const PAUSE: Duration = Duration::from_millis(5);
 
 /// So many places for connections, and no more. When all are taken, the connection that has been idle
-/// longest has to leave its place to a new one.
+/// longest has to leave its place to a new one, if it has been idle for a tenth of a second.
 #[derive(Debug)]
 pub(crate) struct Places {
     count: usize,
@@ -63,7 +67,7 @@ impl Places {
     pub(crate) fn take(self: &Arc<Places>, stream: &Arc<TcpStream>) -> Option<Place> {
         let mut registry = self.lock();
         let has_room =
-            registry.taken < self.count || !registry.is_closed && registry.evict_idlest();
+            registry.taken < self.count || !registry.is_closed && registry.evict_idlest(self.now());
         if registry.is_closed || !has_room {
             return None;
         }
@@ -76,7 +80,13 @@ impl Places {
     /// Has the connection leave that has been idle longest, if one is idle: its descriptor will be free
     /// soon.
     pub(crate) fn evict_idlest(&self) -> bool {
-        self.lock().evict_idlest()
+        self.lock().evict_idlest(self.now())
+    }
+
+    /// The time, as the state of an idle connection.
+    fn now(&self) -> u64 {
+        let millis = u64::try_from(self.start.elapsed().as_millis()).unwrap_or(0);
+        IDLE.saturating_add(millis)
     }
 
     /// Lets nobody take a place any more, and has all leave that are not busy. Waits until nobody is, but
@@ -110,11 +120,11 @@ impl Registry {
         self.spots.len() - 1
     }
 
-    fn evict_idlest(&mut self) -> bool {
+    fn evict_idlest(&mut self, now: u64) -> bool {
         let spots = self.spots.iter().flatten();
         let mut idle: Vec<_> =
             spots.map(|spot| (spot.state.load(Ordering::Acquire), spot)).collect();
-        idle.retain(|(state, _)| *state >= IDLE);
+        idle.retain(|(since, _)| *since >= IDLE && since.saturating_add(LEAST_IDLE) <= now);
         idle.sort_by_key(|(since, _)| *since);
         let evicted = idle.iter().any(|(since, spot)| spot.evict(*since));
         self.taken -= usize::from(evicted);
@@ -162,8 +172,7 @@ impl Spot {
 impl Place {
     /// Says that the connection waits for a request. Returns whether it may stay.
     pub(crate) fn rest(&self) -> bool {
-        let now = self.places.start.elapsed().as_millis();
-        self.spot.change(IDLE.saturating_add(u64::try_from(now).unwrap_or(0)))
+        self.spot.change(self.places.now())
     }
 
     /// Says that a request has begun to arrive. Returns whether the connection may stay.
@@ -200,6 +209,12 @@ mod tests {
         (Arc::new(listener.accept().expect("somebody has connected").0), peer)
     }
 
+    /// Places at which somebody can have been idle for some seconds.
+    fn opened_long_ago(count: usize) -> Arc<Places> {
+        let start = Instant::now() - Duration::from_secs(10);
+        Arc::new(Places { count, start, registry: Mutex::default() })
+    }
+
     #[test]
     fn there_are_so_many_and_no_more() {
         let places = Places::new(2);
@@ -213,9 +228,11 @@ mod tests {
 
     #[test]
     fn the_one_that_has_been_idle_longest_leaves_its_place() {
-        let places = Places::new(3);
+        let places = opened_long_ago(3);
         let streams: Vec<_> = (0..4).map(|_| connection()).collect();
         let [busy, early, late] = [0, 1, 2].map(|it| places.take(&streams[it].0).expect("room"));
+        assert!(early.rest() && late.rest());
+        assert!(places.take(&streams[3].0).is_none(), "they have only just been served");
         early.spot.state.store(IDLE + 1, Ordering::Release);
         late.spot.state.store(IDLE + 2, Ordering::Release);
         let new = places.take(&streams[3].0).expect("one has to leave");
@@ -231,10 +248,11 @@ mod tests {
     #[test]
     fn whoever_waits_for_bytes_notices_that_it_has_to_leave() {
         use std::io::Read;
-        let places = Places::new(1);
+        let places = opened_long_ago(1);
         let (stream, _peer) = connection();
         let place = places.take(&stream).expect("room");
-        assert!(place.rest() && places.evict_idlest());
+        place.spot.state.store(IDLE, Ordering::Release);
+        assert!(places.evict_idlest());
         assert_eq!((&*stream).read(&mut [0]).expect("it has ended"), 0);
     }
 
