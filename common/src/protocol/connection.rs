@@ -238,6 +238,7 @@ impl Connection {
         handler: &dyn Handler,
         transport: &mut dyn Transport,
     ) -> io::Result<Then> {
+        self.outbox.lend(transport)?; // the handler may take its time
         let (bytes, window) = self.buffer.split(length);
         let head = self.parser.head(bytes);
         let budget = TimeBudget::with_rate(self.limits.body_timeout);

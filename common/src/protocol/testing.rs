@@ -26,6 +26,8 @@ pub(crate) struct Script {
     pub(crate) takes: Option<(usize, Duration)>,
     /// How much later everything happens because this machine stands still, once.
     pub(crate) standstill: Duration,
+    /// What was lent, and is not sent.
+    lent: Vec<u8>,
     /// How long the server has waited in all.
     pub(crate) waited: Duration,
 }
@@ -88,5 +90,15 @@ impl Transport for Script {
         self.received.extend_from_slice(&bytes[..count]);
         self.sends += 1;
         Ok(Transfer { bytes: Some(count), waited: self.wait(delay) })
+    }
+
+    fn lend(&mut self, bytes: &mut Vec<u8>) -> bool {
+        std::mem::swap(&mut self.lent, bytes);
+        true
+    }
+
+    fn take_back(&mut self, bytes: &mut Vec<u8>) -> io::Result<()> {
+        std::mem::swap(&mut self.lent, bytes);
+        Ok(())
     }
 }

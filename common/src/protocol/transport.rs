@@ -49,6 +49,24 @@ pub trait Transport {
         let _ = (file, length, time);
         Err(io::ErrorKind::Unsupported.into())
     }
+
+    /// Takes responses that are ready, to send them after a moment while the next request is being
+    /// answered, unless they are taken back before. Returns whether it has: otherwise they are sent
+    /// right away.
+    fn lend(&mut self, bytes: &mut Vec<u8>) -> bool {
+        let _ = bytes;
+        false
+    }
+
+    /// Gives back what was lent and has not been sent.
+    ///
+    /// # Errors
+    ///
+    /// When sending it has failed.
+    fn take_back(&mut self, bytes: &mut Vec<u8>) -> io::Result<()> {
+        let _ = bytes;
+        Ok(())
+    }
 }
 
 /// What has happened in a wait.
@@ -104,6 +122,8 @@ pub(crate) struct Outbox {
     bytes: Vec<u8>,
     /// What is left of the time that the client has to take them.
     budget: TimeBudget,
+    /// Whether the transport has them, and may send them at any moment.
+    are_lent: bool,
     has_sent: bool,
     /// Whether sending has failed: nobody knows then how much has arrived, so nothing may follow.
     is_broken: bool,
@@ -112,7 +132,7 @@ pub(crate) struct Outbox {
 impl Outbox {
     pub(crate) fn new(send_timeout: Duration) -> Outbox {
         let budget = TimeBudget::with_rate(send_timeout);
-        Outbox { bytes: Vec::new(), budget, has_sent: false, is_broken: false }
+        Outbox { bytes: Vec::new(), budget, are_lent: false, has_sent: false, is_broken: false }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -129,12 +149,36 @@ impl Outbox {
         self.has_sent && !self.is_broken
     }
 
+    /// Lets nobody wait for what comes next, which may take long: what there is to be sent is sent soon.
+    pub(crate) fn lend(&mut self, transport: &mut dyn Transport) -> io::Result<()> {
+        if self.bytes.is_empty() || self.are_lent {
+            return Ok(());
+        }
+        self.are_lent = transport.lend(&mut self.bytes);
+        if !self.are_lent {
+            return self.flush(transport);
+        }
+        self.has_sent = true; // perhaps
+        Ok(())
+    }
+
+    /// Takes back what was lent: something is to be added to it, or must follow it.
+    fn take_back(&mut self, transport: &mut dyn Transport) -> io::Result<()> {
+        if std::mem::take(&mut self.are_lent) {
+            let taken = transport.take_back(&mut self.bytes);
+            self.is_broken |= taken.is_err();
+            taken?;
+        }
+        Ok(())
+    }
+
     /// Sends all of it.
     pub(crate) fn flush(&mut self, transport: &mut dyn Transport) -> io::Result<()> {
         self.flush_before(false, transport)
     }
 
     fn flush_before(&mut self, more: bool, transport: &mut dyn Transport) -> io::Result<()> {
+        self.take_back(transport)?;
         if self.is_empty() {
             return Ok(());
         }
@@ -200,6 +244,7 @@ impl Read for Line<'_> {
 
 impl Write for Line<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.outbox.take_back(self.transport)?;
         if self.outbox.bytes.len() + bytes.len() > MOST_PENDING {
             self.outbox.flush_before(true, self.transport)?;
         }
@@ -217,6 +262,7 @@ impl Write for Line<'_> {
 
 impl Stream for Line<'_> {
     fn pending(&mut self) -> Option<&mut Vec<u8>> {
+        self.outbox.take_back(self.transport).ok()?;
         (self.outbox.bytes.len() < MOST_PENDING / 2).then_some(&mut self.outbox.bytes)
     }
 

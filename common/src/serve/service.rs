@@ -18,11 +18,12 @@ use crate::protocol::transport::Transport;
 use crate::serve::capacity;
 use crate::serve::clock;
 use crate::serve::conversation::Logged;
+use crate::serve::flusher::Flusher;
 use crate::serve::log::log;
 use crate::serve::places::{Place, Places};
 use crate::serve::threads::cannot_accept;
 use crate::transport::listener::Listener;
-use crate::transport::tcp::{self, Tcp};
+use crate::transport::tcp;
 
 /// How many clients at a time are told that there is no room for them. More are hung up on.
 const MOST_TURNED_AWAY: usize = 64;
@@ -55,6 +56,7 @@ struct Shared {
     listener: Mutex<Option<Listener>>,
     address: SocketAddr,
     places: Arc<Places>,
+    flusher: Flusher,
     /// How many threads wait for a connection.
     waiting: AtomicUsize,
     turned_away: AtomicUsize,
@@ -78,6 +80,7 @@ impl Service {
             address: listener.address(),
             listener: Mutex::new(Some(listener)),
             places: Places::new(max_connections),
+            flusher: Flusher::default(),
             waiting: AtomicUsize::new(0),
             turned_away: AtomicUsize::new(0),
             is_stopping: AtomicBool::new(false),
@@ -240,7 +243,7 @@ fn turn_away(
 
 /// Answers the requests of a client until either side wants no more, and closes its connection.
 fn serve(
-    stream: &TcpStream,
+    stream: &Arc<TcpStream>,
     peer: SocketAddr,
     place: &Place,
     shared: &Shared,
@@ -256,7 +259,7 @@ fn serve(
             if is_stopping { response.last() } else { response }
         },
     };
-    match talk(&mut connection, &mut Tcp::new(stream), &handler, place)? {
+    match talk(&mut connection, &mut shared.flusher.transport(stream), &handler, place)? {
         Farewell::Gentle => tcp::close_gently(stream, tcp::LINGER_AT_MOST),
         Farewell::Quick => {}
     }
@@ -322,6 +325,10 @@ mod tests {
             "panic" => panic::resume_unwind(Box::new("on purpose")), // without a message
             "quick" => Ok(Response::ok()),
             "endless" => Ok(Response::stream("text/plain", (&b"begin"[..]).chain(Silence))),
+            "slow" => {
+                thread::sleep(Duration::from_secs(600));
+                Ok(Response::ok())
+            }
             _ => {
                 let mut text = Vec::new();
                 request.body()?.read_to_end(&mut text)?;
@@ -417,6 +424,22 @@ mod tests {
                 assert!(count > 0, "it has not ended");
                 answers.extend_from_slice(&block[..count]);
             }
+        }
+    }
+
+    #[test]
+    fn what_is_ready_does_not_wait_for_a_slow_handler() {
+        let (address, _, _running) = start(Limits::default());
+        let mut stream = TcpStream::connect(address).expect("it listens");
+        let quick = "GET /quick HTTP/1.1\r\nHost: a\r\n\r\n";
+        let requests = format!("{quick}{quick}GET /slow HTTP/1.1\r\nHost: a\r\n\r\n");
+        stream.write_all(requests.as_bytes()).expect("it reads");
+        stream.set_read_timeout(Some(Duration::from_secs(30))).expect("not zero");
+        let mut answers = String::new();
+        while answers.matches("HTTP/1.1 200").count() < 2 {
+            let mut block = [0; 1000];
+            let count = stream.read(&mut block).expect("it sends what there is");
+            answers.push_str(&String::from_utf8_lossy(&block[..count]));
         }
     }
 

@@ -115,6 +115,21 @@ fn send(mut stream: &TcpStream, bytes: &[u8], _more: bool) -> io::Result<usize> 
     stream.write(bytes)
 }
 
+/// Whether [`send_at_once`] does anything.
+pub(crate) const CAN_SEND_AT_ONCE: bool = cfg!(unix);
+
+/// Sends what can be sent without waiting.
+#[cfg(unix)]
+pub(crate) fn send_at_once(stream: &TcpStream, bytes: &[u8]) -> io::Result<usize> {
+    use rustix::net::SendFlags;
+    Ok(rustix::net::send(stream, bytes, SendFlags::DONTWAIT)?) // SIGPIPE is ignored by Rust programs
+}
+
+#[cfg(not(unix))]
+pub(crate) fn send_at_once(_: &TcpStream, _: &[u8]) -> io::Result<usize> {
+    Err(io::ErrorKind::WouldBlock.into())
+}
+
 /// The most bytes that the system is asked to send at once, so that it comes back now and then.
 #[cfg(target_os = "linux")]
 const MOST_AT_ONCE: u64 = 1 << 20;
