@@ -69,8 +69,8 @@
 //! | `serve::threads` | 6 | a thread for each client |
 //! | `serve::conversation` | 10 | all requests of one client |
 //! | `serve::capacity` | 12 | how many connections the system can bear |
-//! | `serve::flusher` | 12 | answers that wait for the next one, but not for long |
 //! | `serve::places` | 12 | a limit for the number of connections |
+//! | `serve::helper` | 12 | what no other thread should wait for |
 //! | `serve::service` | 12 | a server with limits |
 //! | **`args`** | 0 | the command line, which is not the lesson |
 
@@ -111,7 +111,7 @@ mod serve {
     pub(crate) mod clock;
     pub(crate) mod conversation;
     pub(crate) mod exchange;
-    pub(crate) mod flusher;
+    pub(crate) mod helper;
     pub(crate) mod log;
     pub(crate) mod places;
     pub(crate) mod service;

@@ -72,10 +72,16 @@ pub struct HeadParser {
 }
 
 /// What the next byte belongs to.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
-    /// The request line, or an empty line before it.
-    #[default]
+    Line(LineState),
+    Fields(FieldState),
+}
+
+/// What the next byte belongs to, in the request line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum LineState {
+    /// The method, or an empty line before it.
     Start,
     /// The LF of such an empty line.
     EmptyLineEnd,
@@ -84,7 +90,35 @@ enum State {
     Version,
     /// The LF at the end of the request line.
     LineEnd,
-    Fields(FieldState),
+}
+
+impl Default for State {
+    fn default() -> State {
+        State::Line(LineState::Start)
+    }
+}
+
+impl LineState {
+    /// The bytes that change nothing: most of a line is inside of a word.
+    fn inside(self) -> Class {
+        match self {
+            LineState::Method => Class::TCHAR,
+            LineState::Target => Class::TARGET,
+            LineState::Version => Class::VISIBLE,
+            _ => Class::NONE,
+        }
+    }
+
+    /// Why a byte is refused that cannot stand at this place.
+    fn misplaced(self, byte: u8) -> Refused {
+        match (self, byte) {
+            (LineState::EmptyLineEnd | LineState::LineEnd, _) => misplaced(byte, true),
+            (LineState::Target, b'#') => MUST_BE_ESCAPED,
+            (_, b'\r') => MALFORMED,
+            _ if Class::TEXT.contains(byte) => MALFORMED,
+            _ => misplaced(byte, false),
+        }
+    }
 }
 
 /// Where the parts of the request line are.
@@ -106,7 +140,7 @@ impl HeadParser {
     /// Gets ready for another head. Memory is kept.
     pub(crate) fn reset(&mut self) {
         self.fields.clear();
-        (self.state, self.at, self.line.method_end) = (State::Start, 0, 0);
+        (self.state, self.at, self.line.method_end) = (State::default(), 0, 0);
     }
 
     /// Looks at the bytes that are new. `bytes` begins with the head's first byte each time. Returns
@@ -119,91 +153,76 @@ impl HeadParser {
     /// parser is of no more use.
     pub fn advance(&mut self, bytes: &[u8]) -> Result<Option<usize>, Refused> {
         let within = &bytes[..bytes.len().min(MAX_HEAD)];
-        while let Some(rest) = within.get(self.at..).filter(|rest| !rest.is_empty()) {
-            match self.state {
-                State::Fields(state) => self.advance_field(state, rest, within)?,
-                _ => self.advance_line(rest, within)?,
-            }
-            if self.state == State::Fields(FieldState::Done) {
-                return Ok(Some(self.at));
-            }
+        if let State::Line(state) = self.state {
+            self.advance_line(state, within)?;
         }
-        if within.len() == MAX_HEAD { Err(self.too_large()) } else { Ok(None) }
+        if let State::Fields(state) = self.state {
+            self.advance_fields(state, within)?;
+        }
+        match self.state {
+            State::Fields(FieldState::Done) => Ok(Some(self.at)),
+            _ if within.len() == MAX_HEAD => Err(self.too_large()),
+            _ => Ok(None),
+        }
     }
 
-    /// Goes on in the request line, from the first byte of `rest`, up to the end of a word.
+    /// Goes on in the request line.
     ///
     /// `request-line = method SP request-target SP HTTP-version` (RFC 9112, section 3)
-    fn advance_line(&mut self, rest: &[u8], bytes: &[u8]) -> Result<(), Refused> {
-        let inside = match self.state {
-            State::Method => Class::TCHAR,
-            State::Target => Class::TARGET,
-            State::Version => Class::VISIBLE,
-            _ => Class::NONE,
-        };
-        self.at += inside.run(rest);
-        let Some(&byte) = bytes.get(self.at) else { return Ok(()) };
-        self.state = match (self.state, byte) {
-            // A server should ignore empty lines before the request line (section 2.2).
-            (State::Start, b'\r') => State::EmptyLineEnd,
-            (State::EmptyLineEnd, b'\n') => State::Start,
-            (State::Start, _) if Class::TCHAR.contains(byte) => {
-                self.line.start = self.at;
-                State::Method
+    fn advance_line(&mut self, mut state: LineState, bytes: &[u8]) -> Result<(), Refused> {
+        use LineState::{EmptyLineEnd, LineEnd, Method, Start, Target, Version};
+        loop {
+            self.at += state.inside().run(&bytes[self.at..]);
+            let Some(&byte) = bytes.get(self.at) else { break };
+            match (state, byte) {
+                // A server should ignore empty lines before the request line (section 2.2).
+                (Start, b'\r') => state = EmptyLineEnd,
+                (EmptyLineEnd, b'\n') => state = Start,
+                (Start, _) if Class::TCHAR.contains(byte) => {
+                    (state, self.line.start) = (Method, self.at);
+                }
+                (Method, b' ') => (state, self.line.method_end) = (Target, self.at),
+                (Target, b' ') => {
+                    self.end_target()?;
+                    state = Version;
+                }
+                (Version, b'\r') => {
+                    self.end_line(bytes)?;
+                    state = LineEnd;
+                }
+                (LineEnd, b'\n') => {
+                    self.at += 1;
+                    self.fields_start = self.at;
+                    self.state = State::Fields(FieldState::LineStart);
+                    return Ok(());
+                }
+                _ => return Err(state.misplaced(byte)),
             }
-            (State::Method, b' ') => {
-                self.line.method_end = self.at;
-                State::Target
-            }
-            (State::Target, b' ') => {
-                self.end_target()?;
-                State::Version
-            }
-            (State::Version, b'\r') => {
-                self.end_line(bytes)?;
-                State::LineEnd
-            }
-            (State::LineEnd, b'\n') => {
-                self.fields_start = self.at + 1;
-                State::Fields(FieldState::LineStart)
-            }
-            (state, _) => return Err(misplaced_in_line(state, byte)),
-        };
-        self.at += 1;
+            self.at += 1;
+        }
+        self.state = State::Line(state);
         Ok(())
     }
 
-    /// Goes on in the fields, from the first byte of `rest`, up to the end of a name or a value.
-    fn advance_field(
-        &mut self,
-        state: FieldState,
-        rest: &[u8],
-        bytes: &[u8],
-    ) -> Result<(), Refused> {
-        let inside = match state {
-            FieldState::Name => Class::TCHAR,
-            FieldState::Value => Class::TEXT,
-            _ => Class::NONE,
-        };
-        self.at += inside.run(rest);
-        let Some(&byte) = bytes.get(self.at) else { return Ok(()) };
-        let next = state.next(byte)?;
-        match next {
-            FieldState::Name => {
-                if self.fields.len() == MAX_FIELDS {
-                    return Err(TOO_MANY_FIELDS);
+    /// Goes on in the fields, up to the empty line.
+    fn advance_fields(&mut self, mut state: FieldState, bytes: &[u8]) -> Result<(), Refused> {
+        while state != FieldState::Done {
+            self.at += state.inside().run(&bytes[self.at..]);
+            let Some(&byte) = bytes.get(self.at) else { break };
+            state = state.next(byte)?;
+            match state {
+                FieldState::Name if self.fields.len() == MAX_FIELDS => return Err(TOO_MANY_FIELDS),
+                FieldState::Name => self.open.0 = self.at,
+                FieldState::Value => self.open.1 = self.at,
+                FieldState::LineEnd => {
+                    let field = field_at(bytes, self.open.0, self.open.1, self.at);
+                    self.fields.push(field);
                 }
-                self.open.0 = self.at;
+                _ => {}
             }
-            FieldState::Value => self.open.1 = self.at,
-            FieldState::LineEnd => {
-                let field = field_at(bytes, self.open.0, self.open.1, self.at);
-                self.fields.push(field);
-            }
-            _ => {}
+            self.at += 1;
         }
-        self.state = State::Fields(next);
-        self.at += 1;
+        self.state = State::Fields(state);
         Ok(())
     }
 
@@ -226,7 +245,7 @@ impl HeadParser {
     /// Why a head that reached the limit is refused: it is the target if no line ended before.
     fn too_large(&self) -> Refused {
         match self.state {
-            State::Target => TARGET_TOO_LONG,
+            State::Line(LineState::Target) => TARGET_TOO_LONG,
             _ => Refused { status: 431, why: "the head of the request is larger than 16 KiB" },
         }
     }
@@ -238,7 +257,7 @@ impl HeadParser {
 
     /// Whether nothing but empty lines has been seen, which are no request.
     pub(crate) fn has_not_begun(&self) -> bool {
-        matches!(self.state, State::Start | State::EmptyLineEnd)
+        matches!(self.state, State::Line(LineState::Start | LineState::EmptyLineEnd))
     }
 
     /// The head, in the same bytes that [`HeadParser::advance`] has found whole.
@@ -273,17 +292,6 @@ fn field_at(bytes: &[u8], name: usize, colon: usize, end: usize) -> Field {
         [name, colon, colon + 1 + before, end - after].map(|at| u16::try_from(at).unwrap_or(0));
     let known = Known::of(&bytes[usize::from(name)..colon]);
     Field { name, colon: colon_, value: (from, to), known }
-}
-
-/// Why a byte is refused that cannot stand at this place in the request line.
-fn misplaced_in_line(state: State, byte: u8) -> Refused {
-    match (state, byte) {
-        (State::EmptyLineEnd | State::LineEnd, _) => misplaced(byte, true),
-        (State::Target, b'#') => MUST_BE_ESCAPED,
-        (_, b'\r') => MALFORMED,
-        _ if Class::TEXT.contains(byte) => MALFORMED,
-        _ => misplaced(byte, false),
-    }
 }
 
 const TOO_MANY_FIELDS: Refused =

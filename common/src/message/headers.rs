@@ -140,6 +140,15 @@ pub(crate) enum FieldState {
 }
 
 impl FieldState {
+    /// The bytes that change nothing: most of a line is inside of a name or a value.
+    pub(crate) fn inside(self) -> Class {
+        match self {
+            FieldState::Name => Class::TCHAR,
+            FieldState::Value => Class::TEXT,
+            _ => Class::NONE,
+        }
+    }
+
     /// What comes after this byte.
     ///
     /// # Errors

@@ -21,8 +21,8 @@ const SMALL_FILE: u64 = 32 * 1024;
 /// The most bytes of a body that are copied to lie behind their head.
 const SMALL_BODY: usize = 32 * 1024;
 
-/// How many fields a response has room for at first.
-const FIELDS: usize = 6;
+/// How much room there is for the fields of a response at first, in bytes.
+const FIELDS: usize = 256;
 
 /// A response: a status, fields and a body.
 ///
@@ -38,11 +38,11 @@ const FIELDS: usize = 6;
 #[derive(Debug)]
 pub struct Response {
     status: u16,
-    fields: Vec<(&'static str, Cow<'static, str>)>,
+    /// The field lines as they will be sent.
+    fields: Vec<u8>,
     /// The value of `Connection`, if somebody has set it: there is one such field at most.
     connection: Option<Cow<'static, str>>,
     body: Content,
-    date: Option<HttpDate>,
     note: Option<String>,
     is_last: bool,
     /// A field that cannot be written: a control character in its value could end it, and begin
@@ -96,7 +96,6 @@ impl Response {
             status,
             fields: Vec::with_capacity(FIELDS),
             connection: None,
-            date: None,
             body: Content::Bytes(Vec::new()),
             note: None,
             is_last: false,
@@ -191,7 +190,11 @@ impl Response {
     /// character, could end the field and begin another one: the response will be a 500.
     #[must_use]
     pub fn header(mut self, name: &'static str, value: impl Into<Cow<'static, str>>) -> Response {
-        let value = value.into();
+        self.add_header(name, value.into());
+        self
+    }
+
+    fn add_header(&mut self, name: &'static str, value: Cow<'static, str>) {
         // What is written in the code of a program was not sent by a client.
         let is_from_outside = matches!(value, Cow::Owned(_));
         if is_from_outside && Class::TEXT.run(value.as_bytes()) < value.len() {
@@ -199,9 +202,8 @@ impl Response {
         } else if name.eq_ignore_ascii_case("Connection") {
             self.connection = Some(value);
         } else {
-            self.fields.push((name, value));
+            add_field(&mut self.fields, name, value.as_bytes());
         }
-        self
     }
 
     /// Replaces the body by the same in this content coding (RFC 9110, section 8.4).
@@ -250,8 +252,9 @@ impl Response {
 
     /// Adds the field `Date`, without the memory that a text takes.
     #[must_use]
-    pub(crate) fn dated(self, date: HttpDate) -> Response {
-        Response { date: Some(date), ..self }
+    pub(crate) fn dated(mut self, date: &HttpDate) -> Response {
+        add_field(&mut self.fields, "Date", date.as_bytes());
+        self
     }
 
     /// Replaces the body, and says of what kind it is.
@@ -273,9 +276,13 @@ impl Response {
     /// The value of the first field called `name`, in any case, if it has been set: the fields that
     /// say where the body ends are not there yet.
     pub fn get(&self, name: &str) -> Option<&str> {
-        let mut fields = self.fields.iter();
-        let found = fields.find(|(found, _)| found.eq_ignore_ascii_case(name));
-        found.map(|(_, value)| value.as_ref())
+        let mut lines = self.fields.split(|&byte| byte == b'\n');
+        let value = lines.find_map(|line| {
+            let (found, rest) = line.split_at_checked(name.len())?;
+            let value = rest.strip_prefix(b": ")?;
+            found.eq_ignore_ascii_case(name.as_bytes()).then_some(value)
+        })?;
+        std::str::from_utf8(value.trim_ascii_end()).ok()
     }
 
     /// Makes it the last one on its connection.
@@ -384,12 +391,7 @@ impl Response {
         add(head, &["HTTP/1.1 "]);
         add_number(head, u64::from(self.status));
         add(head, &[" ", reason(self.status), "\r\n"]);
-        for (name, value) in &self.fields {
-            add(head, &[name, ": ", value, "\r\n"]);
-        }
-        if let Some(date) = &self.date {
-            add(head, &["Date: ", date.as_str(), "\r\n"]);
-        }
+        head.extend_from_slice(&self.fields);
         self.encode_framing(version, head);
         let connection = self.connection.as_deref().unwrap_or(connection);
         add(head, &["Connection: ", connection, "\r\n\r\n"]);
@@ -503,6 +505,14 @@ fn add(head: &mut Vec<u8>, parts: &[&str]) {
     for part in parts {
         head.extend_from_slice(part.as_bytes());
     }
+}
+
+/// Adds a field line, in which nothing stands that could end it too early.
+fn add_field(fields: &mut Vec<u8>, name: &str, value: &[u8]) {
+    fields.extend_from_slice(name.as_bytes());
+    fields.extend_from_slice(b": ");
+    fields.extend_from_slice(value);
+    fields.extend_from_slice(b"\r\n");
 }
 
 /// Adds a number in decimal digits.
@@ -697,7 +707,7 @@ mod tests {
     #[cfg(target_os = "linux")]
     #[test]
     fn files_of_the_system_are_sent_as_they_are_not_as_they_say() {
-        for path in ["/proc/self/status", "/proc/sys/kernel/ostype"] {
+        for path in ["/proc/version", "/proc/sys/kernel/ostype"] {
             let content = std::fs::read_to_string(path).expect("it can be read");
             let response = Response::file(File::open(path).expect("it is there"));
             let written = written(response.expect("it can be read"));

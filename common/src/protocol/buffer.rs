@@ -51,6 +51,12 @@ impl Buffer {
         !self.bytes().iter().enumerate().all(is_empty_line)
     }
 
+    /// Forgets all bytes. Memory is kept, unless it has grown.
+    pub(crate) fn clear(&mut self) {
+        (self.start, self.end) = (0, 0);
+        self.shrink();
+    }
+
     /// Gives memory back if there are no bytes and it has grown for earlier ones.
     pub(crate) fn shrink(&mut self) {
         if self.is_empty() && self.storage.len() > FIRST_SIZE {

@@ -111,6 +111,16 @@ impl Connection {
         }
     }
 
+    /// Gets ready for a conversation with another client. Memory is kept.
+    pub(crate) fn restart(&mut self) {
+        self.parser.reset();
+        self.buffer.clear();
+        self.outbox.clear();
+        self.phase = Phase::Idle;
+        self.budget = TimeBudget::fixed(self.limits.idle_timeout);
+        self.client_has_ended = false;
+    }
+
     /// What is to be done next. Asking again changes nothing.
     pub fn advance(&mut self) -> Next {
         if matches!(self.phase, Phase::Idle | Phase::Head) && !self.buffer.is_empty() {

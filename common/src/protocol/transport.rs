@@ -10,7 +10,7 @@ use crate::protocol::limits::TimeBudget;
 
 /// How long is waited before looking around. Waiting is paid for in slices of this size at most: if the
 /// process or the machine stood still meanwhile, it is not the client that was slow.
-const SLICE: Duration = Duration::from_secs(1);
+pub(crate) const SLICE: Duration = Duration::from_secs(1);
 
 /// The most bytes that wait to be sent together.
 const MOST_PENDING: usize = 64 * 1024;
@@ -137,6 +137,13 @@ impl Outbox {
 
     pub(crate) fn is_empty(&self) -> bool {
         self.bytes.is_empty()
+    }
+
+    /// Gets ready for another client. Memory is kept.
+    pub(crate) fn clear(&mut self) {
+        let mut bytes = std::mem::take(&mut self.bytes);
+        bytes.clear();
+        *self = Outbox { bytes, ..Outbox::new(self.budget.full()) };
     }
 
     /// Gives the client all of its time again, for another response.

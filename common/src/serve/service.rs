@@ -18,7 +18,7 @@ use crate::protocol::transport::Transport;
 use crate::serve::capacity;
 use crate::serve::clock;
 use crate::serve::conversation::Logged;
-use crate::serve::flusher::Flusher;
+use crate::serve::helper::Helper;
 use crate::serve::log::log;
 use crate::serve::places::{Place, Places};
 use crate::serve::threads::cannot_accept;
@@ -56,7 +56,7 @@ struct Shared {
     listener: Mutex<Option<Listener>>,
     address: SocketAddr,
     places: Arc<Places>,
-    flusher: Flusher,
+    helper: Helper,
     /// How many threads wait for a connection.
     waiting: AtomicUsize,
     turned_away: AtomicUsize,
@@ -74,13 +74,14 @@ impl Service {
     /// they are lowered, and the log says so.
     pub fn new(listener: Listener, limits: Limits) -> Service {
         let max_connections = capacity::fitting(limits.max_connections);
+        listener.prepare(limits.idle_timeout);
         let shared = Shared {
             limits: Limits { max_connections, ..limits },
             is_quiet: false,
             address: listener.address(),
             listener: Mutex::new(Some(listener)),
             places: Places::new(max_connections),
-            flusher: Flusher::default(),
+            helper: Helper::default(),
             waiting: AtomicUsize::new(0),
             turned_away: AtomicUsize::new(0),
             is_stopping: AtomicBool::new(false),
@@ -177,13 +178,17 @@ fn start_worker(shared: &Arc<Shared>, route: &Arc<Route>) -> bool {
 /// So a connection is never handed from one thread to another, which would take longer than to answer a
 /// small request.
 fn work(shared: &Arc<Shared>, route: &Arc<Route>) {
+    let mut connection = Connection::new(shared.limits);
     while let Some(accepted) = shared.accept() {
         match accepted {
             Ok((stream, peer)) => {
                 let nobody_waits = shared.waiting.load(Ordering::Acquire) == 0;
                 let has_successor = !nobody_waits || start_worker(shared, route);
-                welcome(Arc::new(stream), peer, has_successor, shared, route);
+                let visit = Visit { stream: Arc::new(stream), peer, shared, route };
+                visit.welcome(has_successor, &mut connection);
             }
+            // Nobody has come for a while.
+            Err(error) if tcp::is_timeout(&error) => {}
             Err(error) => {
                 if has_no_descriptor(&error) {
                     shared.places.evict_idlest();
@@ -197,74 +202,71 @@ fn work(shared: &Arc<Shared>, route: &Arc<Route>) {
     }
 }
 
-/// Serves a connection, if there is room for it.
-fn welcome(
+/// A client, and what it is served with.
+struct Visit<'s> {
     stream: Arc<TcpStream>,
     peer: SocketAddr,
-    has_successor: bool,
-    shared: &Shared,
-    route: &Arc<Route>,
-) {
-    if let Err(error) = stream.set_nodelay(true) {
-        return log(format_args!("{peer} left at once: {error}"));
-    }
-    // Whoever serves this connection cannot wait for others. If nobody else can, it has to be short.
-    let place = if has_successor { shared.places.take(&stream) } else { None };
-    let outcome = match place {
-        Some(place) => serve(&stream, peer, &place, shared, route),
-        None => turn_away(&stream, peer, has_successor, shared),
-    };
-    if let Err(error) = outcome {
-        tcp::break_off(&stream);
-        log(format_args!("{peer} {error}"));
-    }
+    shared: &'s Shared,
+    route: &'s Arc<Route>,
 }
 
-/// Tells a client that there is no room for it.
-fn turn_away(
-    stream: &TcpStream,
-    peer: SocketAddr,
-    has_time: bool,
-    shared: &Shared,
-) -> io::Result<()> {
-    const FULL: Refused =
-        Refused { status: 503, why: "there are too many clients here; try again soon" };
-    if shared.turned_away.fetch_add(1, Ordering::AcqRel) < MOST_TURNED_AWAY {
+impl Visit<'_> {
+    /// Serves the client, if there is room for it.
+    fn welcome(self, has_successor: bool, connection: &mut Connection) {
+        let (stream, peer) = (Arc::clone(&self.stream), self.peer);
+        // Whoever serves this client cannot wait for others. If nobody else can, it has to be short.
+        let place = if has_successor { self.shared.places.take(&stream) } else { None };
+        let outcome = match place {
+            Some(place) => self.serve(place, connection),
+            None => self.turn_away(has_successor),
+        };
+        if let Err(error) = outcome {
+            tcp::break_off(&stream);
+            log(format_args!("{peer} {error}"));
+        }
+    }
+
+    /// Tells the client that there is no room for it, unless too many are told so at this moment.
+    fn turn_away(self, has_time: bool) -> io::Result<()> {
+        let told = self.shared.turned_away.fetch_add(1, Ordering::AcqRel);
+        let outcome = if told < MOST_TURNED_AWAY { self.say_full(has_time) } else { Ok(()) };
+        self.shared.turned_away.fetch_sub(1, Ordering::AcqRel);
+        outcome
+    }
+
+    fn say_full(&self, has_time: bool) -> io::Result<()> {
         let response = finish(Response::refused(FULL)).header("Retry-After", "1");
-        log(format_args!("{peer} {}", response.summary()));
+        log(format_args!("{} {}", self.peer, response.summary()));
         let recipient = Recipient { version: Version::Http11, wants_head_only: false };
-        stream.set_write_timeout(Some(FAREWELL))?;
-        response.write_to(recipient, "close", &mut tcp::Plain(stream))?;
-        tcp::close_gently(stream, if has_time { FAREWELL } else { FAREWELL / 20 });
+        self.stream.set_write_timeout(Some(FAREWELL))?;
+        response.write_to(recipient, "close", &mut tcp::Plain(&self.stream))?;
+        tcp::close_gently(&self.stream, if has_time { FAREWELL } else { FAREWELL / 20 });
+        Ok(())
     }
-    shared.turned_away.fetch_sub(1, Ordering::AcqRel);
-    Ok(())
+
+    /// Answers the requests of the client until either side wants no more, and closes its connection.
+    fn serve(self, place: Place, connection: &mut Connection) -> io::Result<()> {
+        connection.restart();
+        let handler = Logged {
+            peer: self.peer,
+            is_quiet: self.shared.is_quiet,
+            answer: |request: Result<&Request, Refused>| {
+                let response = finish(respond(request, self.route));
+                let is_stopping = self.shared.is_stopping.load(Ordering::Relaxed);
+                if is_stopping { response.last() } else { response }
+            },
+        };
+        let mut transport =
+            self.shared.helper.transport(&self.stream, self.shared.limits.idle_timeout);
+        if let Farewell::Gentle = talk(connection, &mut transport, &handler, &place)? {
+            self.shared.helper.close_gently(Arc::clone(&self.stream), place);
+        }
+        Ok(())
+    }
 }
 
-/// Answers the requests of a client until either side wants no more, and closes its connection.
-fn serve(
-    stream: &Arc<TcpStream>,
-    peer: SocketAddr,
-    place: &Place,
-    shared: &Shared,
-    route: &Arc<Route>,
-) -> io::Result<()> {
-    let mut connection = Connection::new(shared.limits);
-    let handler = Logged {
-        peer,
-        is_quiet: shared.is_quiet,
-        answer: |request: Result<&Request, Refused>| {
-            let response = finish(respond(request, route));
-            let is_stopping = shared.is_stopping.load(Ordering::Relaxed);
-            if is_stopping { response.last() } else { response }
-        },
-    };
-    match talk(&mut connection, &mut shared.flusher.transport(stream), &handler, place)? {
-        Farewell::Gentle => tcp::close_gently(stream, tcp::LINGER_AT_MOST),
-        Farewell::Quick => {}
-    }
-    Ok(())
-}
+const FULL: Refused =
+    Refused { status: 503, why: "there are too many clients here; try again soon" };
 
 /// Drives a connection, and says at each step whether anything would be lost if it had to leave.
 fn talk(
@@ -306,7 +308,7 @@ const MISTAKE: Refused = Refused { status: 500, why: "this server has made a mis
 
 /// Adds what every response has.
 fn finish(response: Response) -> Response {
-    response.explained().dated(clock::date())
+    response.explained().dated(&clock::date())
 }
 
 #[cfg(test)]

@@ -33,7 +33,6 @@ pub struct Client {
 
 impl Client {
     pub(crate) fn new(stream: TcpStream, peer: SocketAddr) -> io::Result<Client> {
-        stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(TIMEOUT))?;
         stream.set_write_timeout(Some(TIMEOUT))?;
         Ok(Client { stream, peer, is_answered: AtomicBool::new(false) })

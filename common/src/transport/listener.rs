@@ -4,8 +4,12 @@ use std::io;
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use socket2::{Domain, SockRef, Socket, Type};
+
+use crate::protocol::transport::SLICE;
+use crate::transport::tcp::INHERITS;
 
 /// A socket that accepts connections, for any number of threads at a time, until it is stopped.
 ///
@@ -38,6 +42,7 @@ impl Listener {
             // option would let two programs have the same port.)
             socket.set_reuse_address(true)?;
         }
+        socket.set_tcp_nodelay(true)?; // which its connections inherit, where that is the custom
         socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, port)).into())?;
         socket.listen(i32::MAX)?;
         let socket = TcpListener::from(socket);
@@ -45,6 +50,16 @@ impl Listener {
         let reserve = Mutex::new(Some(Socket::new(Domain::IPV4, Type::STREAM, None)?));
         let is_stopped = AtomicBool::new(false);
         Ok(Listener { shared: Arc::new(Shared { socket, address, is_stopped, reserve }) })
+    }
+
+    /// Gives its connections beforehand what they need to be served as a transport: under Linux they inherit
+    /// time limits, and need not be told one by one. Then accepting has a time limit, too.
+    pub(crate) fn prepare(&self, idle_timeout: Duration) {
+        if INHERITS {
+            let socket = SockRef::from(&self.shared.socket);
+            let _ = socket.set_read_timeout(Some(idle_timeout));
+            let _ = socket.set_write_timeout(Some(SLICE));
+        }
     }
 
     /// The address that it listens on.
@@ -68,7 +83,8 @@ impl Listener {
     ///
     /// # Errors
     ///
-    /// When a connection failed before it was accepted, or the system has no descriptor for it.
+    /// When a connection failed before it was accepted, or the system has no descriptor for it, and when
+    /// nobody came within the time limit, if it has one.
     pub(crate) fn accept(&self) -> io::Result<Option<(TcpStream, SocketAddr)>> {
         let accepted = self.shared.socket.accept();
         if self.shared.is_stopped.load(Ordering::Relaxed) {
@@ -76,7 +92,11 @@ impl Listener {
             self.shared.wake_one(); // and that one the next, where that is needed
             return Ok(None);
         }
-        accepted.map(Some)
+        let (stream, peer) = accepted?;
+        if !INHERITS {
+            stream.set_nodelay(true)?;
+        }
+        Ok(Some((stream, peer)))
     }
 }
 
@@ -93,5 +113,45 @@ impl Shared {
             None => TcpStream::connect(self.address).map(drop),
         };
         drop(connected); // if nobody listens any more, nobody waits
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::thread;
+
+    #[test]
+    fn connections_are_prepared_where_that_is_the_custom() {
+        let listener = Listener::bind(0).expect("a free port");
+        let idle_timeout = Duration::from_secs(7);
+        listener.prepare(idle_timeout);
+        let _peer = TcpStream::connect(listener.address()).expect("it listens");
+        let (stream, _) = listener.accept().expect("somebody comes").expect("it is not stopped");
+        assert!(stream.nodelay().expect("it is connected"));
+        if INHERITS {
+            assert_eq!(stream.read_timeout().expect("it is connected"), Some(idle_timeout));
+            assert_eq!(stream.write_timeout().expect("it is connected"), Some(SLICE));
+        }
+    }
+
+    #[test]
+    fn all_who_wait_return_when_it_is_stopped() {
+        let listener = Listener::bind(0).expect("a free port");
+        let stop = listener.stopper();
+        let waiting: Vec<_> = (0..4)
+            .map(|_| {
+                let listener = listener.clone();
+                thread::spawn(move || listener.accept().map(|accepted| accepted.is_none()))
+            })
+            .collect();
+        stop();
+        for thread in waiting {
+            assert!(thread.join().expect("no panic").expect("it is no failure"));
+        }
+        assert!(
+            listener.accept().expect("it is no failure").is_none(),
+            "nor does anybody come later"
+        );
     }
 }

@@ -6,13 +6,16 @@ use std::net::{Shutdown, TcpStream};
 use std::time::{Duration, Instant};
 
 use crate::message::stream::{Stream, became_shorter, copy_exactly};
-use crate::protocol::transport::{Transfer, Transport};
+use crate::protocol::transport::{SLICE, Transfer, Transport};
 
 /// How long a client may be silent after its last response until the connection is closed.
-const LINGER: Duration = Duration::from_secs(2);
+pub(crate) const LINGER: Duration = Duration::from_secs(2);
 
 /// How long the server goes on listening to a client that does not stop talking.
 pub(crate) const LINGER_AT_MOST: Duration = Duration::from_secs(30);
+
+/// Whether connections have the options of the socket that accepted them.
+pub(crate) const INHERITS: bool = cfg!(target_os = "linux");
 
 /// The shortest time that a socket can be told to wait.
 const SHORTEST: Duration = Duration::from_millis(1);
@@ -30,6 +33,14 @@ impl<'s> Tcp<'s> {
     /// A connection of whose timeouts nothing is known.
     pub(crate) fn new(stream: &'s TcpStream) -> Tcp<'s> {
         Tcp { stream, read_timeout: None, write_timeout: None }
+    }
+
+    /// A connection that has inherited its timeouts from its listener, if they do that.
+    pub(crate) fn prepared(stream: &'s TcpStream, idle_timeout: Duration) -> Tcp<'s> {
+        match INHERITS {
+            true => Tcp { stream, read_timeout: Some(idle_timeout), write_timeout: Some(SLICE) },
+            false => Tcp::new(stream),
+        }
     }
 
     fn limit_reads(&mut self, time: Duration) -> io::Result<()> {
@@ -115,8 +126,21 @@ fn send(mut stream: &TcpStream, bytes: &[u8], _more: bool) -> io::Result<usize> 
     stream.write(bytes)
 }
 
-/// Whether [`send_at_once`] does anything.
-pub(crate) const CAN_SEND_AT_ONCE: bool = cfg!(unix);
+/// Whether the system can be asked to do something only if nobody has to wait for it.
+pub(crate) const CAN_LOOK: bool = cfg!(unix);
+
+/// Reads what has come, and forgets it, without waiting.
+#[cfg(unix)]
+pub(crate) fn discard_at_once(stream: &TcpStream) -> io::Result<usize> {
+    let mut discarded = [0; 8 * 1024];
+    let received = rustix::net::recv(stream, &mut discarded, rustix::net::RecvFlags::DONTWAIT)?;
+    Ok(received.0)
+}
+
+#[cfg(not(unix))]
+pub(crate) fn discard_at_once(_: &TcpStream) -> io::Result<usize> {
+    Err(io::ErrorKind::WouldBlock.into())
+}
 
 /// Sends what can be sent without waiting.
 #[cfg(unix)]
