@@ -16,7 +16,11 @@ const TIME_LIMIT: Duration = Duration::from_secs(60);
 fn on_each(check: impl Fn(&Server) -> Check + Sync) -> Check {
     thread::scope(|scope| {
         let check = &check;
-        let run = |stage: &'static str| scope.spawn(move || check(&Server::start_own(stage)?));
+        let run = |stage: &'static str| {
+            // Two seconds of silence are enough to see that a connection is given up.
+            let option = if stage < "stage12" { "--timeout" } else { "--idle-timeout" };
+            scope.spawn(move || check(&Server::start_own_with_args(stage, &[option, "2"])?))
+        };
         let runs: Vec<_> = PERSISTENT.into_iter().map(run).collect();
         runs.into_iter().try_for_each(|run| run.join().expect("no check panics"))
     })

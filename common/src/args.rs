@@ -14,6 +14,7 @@ use crate::protocol::limits::Limits;
 use crate::serve::log;
 use crate::serve::service::Service;
 use crate::serve::stop::survive_large_files;
+use crate::transport::client::TIMEOUT;
 use crate::transport::listener::Listener;
 
 /// What the user asked for on the command line.
@@ -28,6 +29,8 @@ pub struct Args {
     named_directory: Option<PathBuf>,
     /// What clients get at most, from the options of a server that has them.
     pub limits: Limits,
+    /// How long a client may say nothing, or take nothing, from `--timeout`.
+    timeout: Duration,
     /// Whether only failures and refusals are logged, from `--quiet`.
     pub quiet: bool,
 }
@@ -39,7 +42,7 @@ impl Args {
     ///
     /// When the port is taken or not allowed.
     pub fn listen(&self) -> io::Result<Listener> {
-        let listener = Listener::bind(self.port)?;
+        let listener = Listener::bind(self.port)?.with_timeout(self.timeout);
         announce(listener.address());
         Ok(listener)
     }
@@ -65,17 +68,17 @@ pub fn announce(address: SocketAddr) {
     let _ = writeln!(io::stdout(), "listening on http://{address}");
 }
 
-/// Runs a server that takes `--port`: reads the command line, then calls `serve`.
+/// Runs a server that takes `--port` and `--timeout`: reads the command line, then calls `serve`.
 ///
 /// An error becomes one sentence on stderr and the exit code 1; a command line that is not
 /// understood becomes clap's explanation and the exit code 2.
 pub fn run(serve: impl FnOnce(&Args) -> io::Result<()>) -> ExitCode {
-    start(command(), serve)
+    start(command().arg(timeout()), serve)
 }
 
-/// Runs a server that takes `--directory` besides `--port`. Errors are treated as in [`run`].
+/// Runs a server that takes `--directory` besides. Errors are treated as in [`run`].
 pub fn run_with_directory(serve: impl FnOnce(&Args) -> io::Result<()>) -> ExitCode {
-    start(command().arg(directory()), serve)
+    start(command().arg(timeout()).arg(directory()), serve)
 }
 
 /// Runs a server that takes an option for each of the [`Limits`], besides `--directory` and
@@ -86,6 +89,15 @@ pub fn run_with_limits(serve: impl FnOnce(&Args) -> io::Result<()>) -> ExitCode 
         .action(ArgAction::SetTrue)
         .help("Log refusals and failures only, and no request that was answered");
     start(command().arg(directory()).args(limits()).arg(quiet), serve)
+}
+
+fn timeout() -> Arg {
+    Arg::new("timeout")
+        .long("timeout")
+        .value_name("SECONDS")
+        .default_value(TIMEOUT.as_secs().to_string())
+        .value_parser(value_parser!(u64).range(1..=u64::from(u32::MAX)))
+        .help("Give up a client that says nothing, or takes nothing, for this time")
 }
 
 fn directory() -> Arg {
@@ -189,7 +201,9 @@ fn start(command: Command, serve: impl FnOnce(&Args) -> io::Result<()>) -> ExitC
     let served = resolve(directory).and_then(|directory| {
         let quiet = matches.try_get_one("quiet").ok().flatten().copied().unwrap_or(false);
         let limits = chosen_limits(&matches);
-        let args = Args { port, directory, named_directory, limits, quiet };
+        let timeout = matches.try_get_one("timeout").ok().flatten().copied();
+        let timeout = timeout.map_or(TIMEOUT, Duration::from_secs);
+        let args = Args { port, directory, named_directory, limits, timeout, quiet };
         serve(&args).map_err(|error| explain(&error, port))
     });
     log::flush();

@@ -14,6 +14,7 @@ const MISTAKE: Refused = Refused { status: 500, why: "this server has made a mis
 /// Answers a client's requests one after another.
 pub fn attend(client: &Client, server: &Server) {
     let mut buffer = Buffer::new();
+    let _ = client.limit_writes(server.limits.send_timeout); // for each write; 10 seconds if that fails
     loop {
         let mut idle = Deadline::new(client, server.limits.idle_timeout);
         while !buffer.holds_a_request() {

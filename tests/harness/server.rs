@@ -93,7 +93,8 @@ impl Server {
         Server::start_with(stage, choice::own_command(stage)?, directory)
     }
 
-    /// Starts the binary of `stage`, whatever `SERVER` says, with `--directory` and these arguments.
+    /// Starts the binary of `stage`, whatever `SERVER` says, with these arguments, and `--directory` if it
+    /// takes that.
     ///
     /// # Errors
     ///
@@ -101,7 +102,8 @@ impl Server {
     pub fn start_own_with_args(stage: &'static str, args: &[&str]) -> Result<Server, Failure> {
         let mut command = choice::own_command(stage)?;
         command.args(args);
-        Server::start_with(stage, command, Some(new_directory()?))
+        let directory = if stage < "stage07" { None } else { Some(new_directory()?) };
+        Server::start_with(stage, command, directory)
     }
 
     fn start_with(

@@ -21,7 +21,15 @@ use crate::transport::tcp::Tcp;
 /// The connection stays open as long as RFC 9112, section 9.3, says, unless a body is unread that is
 /// larger than 64 KiB, or of which nobody knows whether it comes.
 pub fn answer_all(client: &Client, answer: impl Fn(Result<&Request, Refused>) -> Response) {
-    let mut connection = Connection::with_rules(Limits::default(), Rules::Sound);
+    let time = client.timeout();
+    let limits = Limits {
+        idle_timeout: time,
+        head_timeout: time,
+        body_timeout: time,
+        send_timeout: time,
+        ..Limits::default()
+    };
+    let mut connection = Connection::with_rules(limits, Rules::Sound);
     let handler = Logged { peer: client.peer(), is_quiet: false, answer };
     if let Err(error) = talk(&mut connection, &mut Tcp::new(client.stream()), &handler) {
         client.log(error);

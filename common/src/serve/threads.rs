@@ -45,7 +45,7 @@ impl Iterator for Listener {
         loop {
             match self.accept() {
                 Ok(None) => return None,
-                Ok(Some((stream, peer))) => match Client::new(stream, peer) {
+                Ok(Some((stream, peer))) => match Client::new(stream, peer, self.timeout()) {
                     Ok(client) => return Some(client),
                     Err(error) => log(format_args!("{peer} left at once: {error}")),
                 },

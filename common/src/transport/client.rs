@@ -10,13 +10,13 @@ use crate::message::refused::Refused;
 use crate::message::stream::Stream;
 use crate::transport::tcp;
 
-/// How long a read or a write may take before the client is given up.
-const TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a read or a write may take before the client is given up, if nobody says otherwise.
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A client's connection: to be read and written through `&Client`, as a `&TcpStream` is.
 ///
-/// A read or a write that waits for longer than 10 seconds is an error: the [`Refused`] 408 when the
-/// client says nothing, `ConnectionAborted` when it takes nothing.
+/// A read or a write that waits for longer than 10 seconds, or what `--timeout` says, is an error: the
+/// [`Refused`] 408 when the client says nothing, `ConnectionAborted` when it takes nothing.
 ///
 /// Dropping a client that has been answered closes its connection gently. If bytes that nobody has read were still in the
 /// socket, closing it would make the kernel send a reset, which destroys a response that the client
@@ -27,15 +27,20 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 pub struct Client {
     stream: TcpStream,
     peer: SocketAddr,
+    timeout: Duration,
     /// Whether anything has been written that a reset could destroy.
     is_answered: AtomicBool,
 }
 
 impl Client {
-    pub(crate) fn new(stream: TcpStream, peer: SocketAddr) -> io::Result<Client> {
-        stream.set_read_timeout(Some(TIMEOUT))?;
-        stream.set_write_timeout(Some(TIMEOUT))?;
-        Ok(Client { stream, peer, is_answered: AtomicBool::new(false) })
+    pub(crate) fn new(
+        stream: TcpStream,
+        peer: SocketAddr,
+        timeout: Duration,
+    ) -> io::Result<Client> {
+        stream.set_read_timeout(Some(timeout))?;
+        stream.set_write_timeout(Some(timeout))?;
+        Ok(Client { stream, peer, timeout, is_answered: AtomicBool::new(false) })
     }
 
     /// The client's address and port.
@@ -43,14 +48,27 @@ impl Client {
         self.peer
     }
 
-    /// Lets the next reads wait for so long at most, instead of 10 seconds. Less than a millisecond
-    /// counts as one.
+    /// How long a read or a write may take.
+    pub(crate) fn timeout(&self) -> Duration {
+        self.timeout
+    }
+
+    /// Lets the next reads wait for so long at most. Less than a millisecond counts as one.
     ///
     /// # Errors
     ///
     /// When the system refuses.
     pub fn limit_reads(&self, time: Duration) -> io::Result<()> {
         self.stream.set_read_timeout(Some(time.max(Duration::from_millis(1))))
+    }
+
+    /// Lets the next writes wait for so long at most. Less than a millisecond counts as one.
+    ///
+    /// # Errors
+    ///
+    /// When the system refuses.
+    pub fn limit_writes(&self, time: Duration) -> io::Result<()> {
+        self.stream.set_write_timeout(Some(time.max(Duration::from_millis(1))))
     }
 
     /// Its socket, to be written to.
@@ -60,7 +78,7 @@ impl Client {
     }
 }
 
-const SILENT: Refused = Refused { status: 408, why: "the client said nothing for 10 s" };
+const SILENT: Refused = Refused { status: 408, why: "the client said nothing for too long" };
 
 impl Read for &Client {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
@@ -88,7 +106,7 @@ impl Stream for &Client {
 /// Names the error of a client that takes nothing.
 fn deaf(error: io::Error) -> io::Error {
     if tcp::is_timeout(&error) {
-        io::Error::new(io::ErrorKind::ConnectionAborted, "the client took nothing for 10 s")
+        io::Error::new(io::ErrorKind::ConnectionAborted, "the client took nothing for too long")
     } else {
         error
     }

@@ -9,6 +9,7 @@ use std::time::Duration;
 use socket2::{Domain, SockRef, Socket, Type};
 
 use crate::protocol::transport::SLICE;
+use crate::transport::client::TIMEOUT;
 use crate::transport::tcp::INHERITS;
 
 /// A socket that accepts connections, for any number of threads at a time, until it is stopped.
@@ -17,6 +18,8 @@ use crate::transport::tcp::INHERITS;
 #[derive(Debug, Clone)]
 pub struct Listener {
     shared: Arc<Shared>,
+    /// What its clients have for each read and write.
+    timeout: Duration,
 }
 
 #[derive(Debug)]
@@ -49,7 +52,19 @@ impl Listener {
         let address = socket.local_addr()?;
         let reserve = Mutex::new(Some(Socket::new(Domain::IPV4, Type::STREAM, None)?));
         let is_stopped = AtomicBool::new(false);
-        Ok(Listener { shared: Arc::new(Shared { socket, address, is_stopped, reserve }) })
+        let shared = Arc::new(Shared { socket, address, is_stopped, reserve });
+        Ok(Listener { shared, timeout: TIMEOUT })
+    }
+
+    /// Gives its [`Client`](crate::Client)s so much time for each read and each write.
+    #[must_use]
+    pub fn with_timeout(self, timeout: Duration) -> Listener {
+        Listener { timeout, ..self }
+    }
+
+    /// The time that its clients have for each read and each write.
+    pub(crate) fn timeout(&self) -> Duration {
+        self.timeout
     }
 
     /// Gives its connections beforehand what they need to be served as a transport: under Linux they inherit
