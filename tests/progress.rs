@@ -85,6 +85,16 @@ fn says_so_when_every_stage_stands() -> Result<(), Failure> {
 }
 
 #[test]
+fn a_server_in_the_background_is_named_as_the_mistake_and_not_started() {
+    let directory = tempfile::TempDir::new().expect("a temporary directory");
+    let witness = directory.path().join("started");
+    let output = next(Some(&format!("touch '{}'; sleep 100 &", witness.display())));
+    let screen = String::from_utf8_lossy(&output.stdout);
+    assert!(screen.contains("Error: the command in SERVER ends with &"), "{screen}");
+    assert!(!witness.exists());
+}
+
+#[test]
 fn a_program_that_is_not_there_is_named() {
     let output = next(Some("no-such-program"));
     let screen = String::from_utf8_lossy(&output.stdout);

@@ -54,11 +54,24 @@ pub fn own_command(stage: &'static str) -> Result<Command, Failure> {
 
 fn to_command(choice: &Choice) -> Result<Command, Failure> {
     match choice {
+        Choice::Command(line) if is_in_background(line) => Err(Failure::new(
+            "the command in SERVER ends with &",
+        )
+        .why(
+            "That starts the server in the background, where the checks can neither stop it nor \
+                 see that it has ended. Leave out the &: they start it beside themselves.",
+        )),
         Choice::Command(line) => Ok(shell(line)),
         Choice::Binary(path) => Ok(Command::new(path)),
         Choice::Broken(name) => Err(Failure::new(format!("{name} does not compile"))
             .why(missing_crate(name).unwrap_or("The compiler's messages stand above.".to_owned()))),
     }
+}
+
+/// Whether a command line leaves its program behind when it ends.
+fn is_in_background(line: &str) -> bool {
+    let line = line.trim_end();
+    !cfg!(windows) && line.ends_with('&') && !line.ends_with("&&")
 }
 
 /// What to do about a package that uses a crate of this course and has not asked for it.

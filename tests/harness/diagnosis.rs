@@ -56,6 +56,9 @@ pub(crate) fn ended(status: ExitStatus, output: &str, was_reached: bool) -> Fail
 /// which somebody listened before it was started.
 pub(crate) fn elsewhere(process: &mut Process, wanted: u16, taken: &[u16]) -> Option<Failure> {
     if let Some(found) = port::of_processes(&process.family()) {
+        if found.iter().any(|address| port::reaches_localhost(address, wanted)) {
+            return None; // it has begun to listen since the last attempt
+        }
         let address = found.first()?;
         return Some(if address.port() == wanted {
             Failure::new(format!("your server listens on {address}, but not on 127.0.0.1"))

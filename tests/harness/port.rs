@@ -95,6 +95,12 @@ pub(crate) fn of_processes(ids: &[u32]) -> Option<Vec<SocketAddr>> {
     Some(listening.collect())
 }
 
+/// Whether whoever connects to this port of 127.0.0.1 gets to a socket that listens on this address.
+pub(crate) fn reaches_localhost(address: &SocketAddr, port: u16) -> bool {
+    let is_everywhere = address.ip().is_unspecified(); // on Linux, `::` is for IPv4 as well
+    address.port() == port && (is_everywhere || address.ip() == LOCALHOST)
+}
+
 /// The tables of TCP connections that Linux keeps (see proc(5)).
 fn tables() -> Vec<String> {
     let paths = ["/proc/net/tcp", "/proc/net/tcp6"];
@@ -154,6 +160,21 @@ mod tests {
         for port in &ports {
             assert!(UdpSocket::bind((LOCALHOST, port.number)).is_err());
             assert!(!answers(port.number));
+        }
+    }
+
+    #[test]
+    fn knows_who_can_be_reached() {
+        for (address, reached) in [
+            ("127.0.0.1:80", true),
+            ("0.0.0.0:80", true),
+            ("[::]:80", true),
+            ("[::1]:80", false),
+            ("127.0.0.2:80", false),
+            ("127.0.0.1:81", false),
+        ] {
+            let parsed = address.parse().expect("an address");
+            assert_eq!(reaches_localhost(&parsed, 80), reached, "{address}");
         }
     }
 
