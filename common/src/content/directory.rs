@@ -139,8 +139,10 @@ impl Directory {
         let place = root.join(name);
         let parent = place.parent().ok_or_else(not_found)?;
         let parent = parent.canonicalize().map_err(|_| not_found())?;
-        let is_inside = parent.starts_with(&root) && !place.is_dir();
-        let last = place.file_name().filter(|_| is_inside).ok_or_else(not_found)?;
+        let is_no_name = |error: io::Error| error.kind() != io::ErrorKind::NotFound;
+        let may_be = !place.symlink_metadata().is_err_and(is_no_name) && !place.is_dir();
+        let is_inside = parent.starts_with(&root);
+        let last = place.file_name().filter(|_| is_inside && may_be).ok_or_else(not_found)?;
         Ok(parent.join(last))
     }
 
@@ -241,10 +243,12 @@ mod tests {
         let (outer, directory) = directory();
         let absolute = outer.path().join("secret").display().to_string();
         let absolute_inside = outer.path().join("root/a.txt").display().to_string();
+        let too_long = "x".repeat(300);
         for name in [
             "",
             ".",
             "..",
+            &too_long,
             "/",
             "sub",
             "sub/",
@@ -261,7 +265,15 @@ mod tests {
         ] {
             let error = open(&directory, name).expect_err(name);
             assert_eq!(error.kind(), io::ErrorKind::NotFound, "{name:?}");
+            if name != "missing" {
+                let error = store(&directory, name, &b"x"[..]).expect_err(name);
+                assert_eq!(error.kind(), io::ErrorKind::NotFound, "to store {name:?}");
+            }
         }
+        let target = format!("/files/{too_long}");
+        let target = Target::parse("POST", &target).expect("valid");
+        let place = directory.place(target.rest().expect("there is a slash"));
+        assert_eq!(place.map_err(|it| it.kind()), Err(io::ErrorKind::NotFound));
         assert!(open(&Directory::new(None), "a.txt").is_err());
     }
 

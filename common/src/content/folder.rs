@@ -136,8 +136,8 @@ mod system {
 
         pub(crate) fn entry(&self, name: &OsStr) -> io::Result<Entry> {
             let stat = match fs::statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW) {
-                Err(Errno::NOENT | Errno::NAMETOOLONG) => return Ok(Entry::Nothing),
-                stat => stat?,
+                Err(Errno::NOENT) => return Ok(Entry::Nothing),
+                stat => stat.map_err(|error| absence(error.into()))?,
             };
             let mode = stat.st_mode as u32 & 0o7777;
             Ok(match FileType::from_raw_mode(stat.st_mode) {
@@ -242,8 +242,8 @@ mod system {
 
         pub(crate) fn entry(&self, name: &OsStr) -> io::Result<Entry> {
             let found = match self.path.join(name).symlink_metadata() {
-                Err(error) if is_absence(&error) => return Ok(Entry::Nothing),
-                found => found?,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Entry::Nothing),
+                found => found.map_err(absence)?,
             };
             Ok(match found.file_type() {
                 kind if kind.is_symlink() => Entry::Link,
