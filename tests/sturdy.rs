@@ -6,6 +6,8 @@
 use std::fs;
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, TcpStream};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread;
@@ -126,8 +128,8 @@ fn read_answer(stream: &mut TcpStream) -> io::Result<String> {
 #[test]
 fn a_log_that_nobody_reads_stops_nothing() {
     for stage in ["stage06", "stage10", "stage13"] {
-        let (reader, writer) = io::pipe().expect("a pipe");
-        let mut server = Server::start_with(stage, "", &[], writer.into());
+        let (reader, writer) = UnixStream::pair().expect("a pipe");
+        let mut server = Server::start_with(stage, "", &[], OwnedFd::from(writer).into());
         let stream = server.connect();
         if stage == "stage06" {
             for _ in 0..1_500 {
@@ -154,8 +156,8 @@ fn a_log_that_nobody_reads_stops_nothing() {
 
 #[test]
 fn lines_that_were_dropped_are_counted() {
-    let (mut reader, writer) = io::pipe().expect("a pipe");
-    let mut server = Server::start_with("stage13", "", &[], writer.into());
+    let (mut reader, writer) = UnixStream::pair().expect("a pipe");
+    let mut server = Server::start_with("stage13", "", &[], OwnedFd::from(writer).into());
     let mut stream = server.connect();
     let request = format!("GET /echo/hello?{} HTTP/1.1\r\nHost: a\r\n\r\n", "x".repeat(400));
     for _ in 0..2_000 {
@@ -251,8 +253,9 @@ fn without_a_stdout_it_says_nothing_and_serves() {
 
 #[test]
 fn more_clients_than_descriptors_hang_nobody() {
-    let (reader, writer) = io::pipe().expect("a pipe");
-    let mut server = Server::start_with("stage13", "ulimit -n 256", &[], writer.into());
+    let (reader, writer) = UnixStream::pair().expect("a pipe");
+    let mut server =
+        Server::start_with("stage13", "ulimit -n 256", &[], OwnedFd::from(writer).into());
     fs::write(server.directory.path().join("a"), "hello").expect("it is writable");
     let mut clients: Vec<_> = (0..400).map(|_| server.connect()).collect();
     drop(clients.drain(..)); // they had asked nothing, and may have had to leave
