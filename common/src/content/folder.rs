@@ -23,7 +23,7 @@ pub(crate) enum Entry {
     Nothing,
 }
 
-pub(crate) use system::{Folder, is_left_behind};
+pub(crate) use system::{Folder, NewFile, is_left_behind};
 
 /// What the system says of names under which there is nothing, and can be nothing, in few words.
 fn absence(error: io::Error) -> io::Error {
@@ -46,8 +46,13 @@ fn follow(root: &Path, name: &Path) -> io::Result<PathBuf> {
 #[cfg(unix)]
 mod system {
     use super::*;
-    use rustix::fs::{self, Access, AtFlags, FileType, FlockOperation, Mode, OFlags};
-    use rustix::io::Errno;
+    use nix::dir::Dir;
+    use nix::errno::Errno;
+    use nix::fcntl::{self, AtFlags, Flock, FlockArg, OFlag};
+    use nix::sys::stat::{self, Mode, SFlag};
+    use nix::sys::statvfs::fstatvfs;
+    use nix::unistd::{self, AccessFlags, UnlinkatFlags};
+    use std::ops::Deref;
     use std::os::fd::OwnedFd;
 
     /// A directory that is held open. What is done in it is done there, also when it is moved, or
@@ -60,8 +65,8 @@ mod system {
 
     impl Folder {
         pub(crate) fn open(path: &Path) -> io::Result<Folder> {
-            let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC;
-            let fd = fs::open(path, flags, Mode::empty())?;
+            let flags = OFlag::O_DIRECTORY | OFlag::O_RDONLY | OFlag::O_CLOEXEC;
+            let fd = fcntl::open(path, flags, Mode::empty())?;
             Ok(Folder { fd, path: path.to_owned() })
         }
 
@@ -72,23 +77,23 @@ mod system {
         /// Opens a file below this directory for reading, as long as no link leads out.
         pub(crate) fn open_file(&self, name: &Path) -> io::Result<File> {
             // A pipe that nobody writes to is not waited for.
-            let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
+            let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
             self.open_beneath(name, flags).map(File::from)
         }
 
         /// Opens a directory below this one, as long as no link leads out.
         pub(crate) fn open_folder(&self, name: &Path) -> io::Result<Folder> {
-            let fd = self.open_beneath(name, OFlags::RDONLY | OFlags::DIRECTORY)?;
+            let fd = self.open_beneath(name, OFlag::O_RDONLY | OFlag::O_DIRECTORY)?;
             Ok(Folder { fd, path: self.path.join(name) })
         }
 
-        fn open_beneath(&self, name: &Path, flags: OFlags) -> io::Result<OwnedFd> {
-            let flags = flags | OFlags::CLOEXEC;
+        fn open_beneath(&self, name: &Path, flags: OFlag) -> io::Result<OwnedFd> {
+            let flags = flags | OFlag::O_CLOEXEC;
             match self.open_in_one_step(name, flags) {
                 // A link that is absolute, and may lead inside for all that; or a system without this.
-                Err(Errno::XDEV | Errno::NOSYS | Errno::PERM) => {
+                Err(Errno::EXDEV | Errno::ENOSYS | Errno::EPERM) => {
                     let path = follow(&self.path, name)?;
-                    let opened = fs::open(path, flags | OFlags::NOFOLLOW, Mode::empty());
+                    let opened = fcntl::open(&path, flags | OFlag::O_NOFOLLOW, Mode::empty());
                     opened.map_err(|error| absence(error.into()))
                 }
                 opened => opened.map_err(|error| absence(error.into())),
@@ -96,105 +101,123 @@ mod system {
         }
 
         #[cfg(target_os = "linux")]
-        fn open_in_one_step(&self, name: &Path, flags: OFlags) -> Result<OwnedFd, Errno> {
-            use rustix::fs::ResolveFlags;
-            let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
+        fn open_in_one_step(&self, name: &Path, flags: OFlag) -> Result<OwnedFd, Errno> {
+            use nix::fcntl::{OpenHow, ResolveFlag};
+            let resolve = ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_MAGICLINKS;
             for _ in 0..8 {
-                match fs::openat2(&self.fd, name, flags, Mode::empty(), resolve) {
-                    Err(Errno::AGAIN) => {} // somebody moves directories at this moment
+                match fcntl::openat2(&self.fd, name, OpenHow::new().flags(flags).resolve(resolve)) {
+                    Err(Errno::EAGAIN) => {} // somebody moves directories at this moment
                     opened => return opened,
                 }
             }
-            Err(Errno::AGAIN)
+            Err(Errno::EAGAIN)
         }
 
         #[cfg(not(target_os = "linux"))]
-        fn open_in_one_step(&self, _: &Path, _: OFlags) -> Result<OwnedFd, Errno> {
-            Err(Errno::NOSYS)
+        fn open_in_one_step(&self, _: &Path, _: OFlag) -> Result<OwnedFd, Errno> {
+            Err(Errno::ENOSYS)
         }
 
         /// Creates a file for an upload, and locks it: as long as it is locked, it is not left behind.
         /// `AlreadyExists` when there is one of this name.
-        pub(crate) fn create_new(&self, name: &OsStr) -> io::Result<File> {
-            let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
-            let fd = fs::openat(&self.fd, name, flags, Mode::from_raw_mode(0o666))?;
+        pub(crate) fn create_new(&self, name: &OsStr) -> io::Result<NewFile> {
+            let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_CLOEXEC;
+            let fd = fcntl::openat(&self.fd, name, flags, Mode::from_bits_truncate(0o666))?;
+            let file = NewFile::lock(File::from(fd))?;
             // Somebody who looks for what is left behind may have been quicker.
-            let is_locked = fs::flock(&fd, FlockOperation::NonBlockingLockExclusive).is_ok();
-            if !is_locked || fs::fstat(&fd)?.st_nlink == 0 {
-                return Err(io::ErrorKind::AlreadyExists.into());
-            }
-            Ok(File::from(fd))
+            let is_gone = stat::fstat(&*file)?.st_nlink == 0;
+            if is_gone { Err(io::ErrorKind::AlreadyExists.into()) } else { Ok(file) }
         }
 
         pub(crate) fn rename(&self, from: &OsStr, to: &OsStr) -> io::Result<()> {
-            Ok(fs::renameat(&self.fd, from, &self.fd, to)?)
+            Ok(fcntl::renameat(&self.fd, from, &self.fd, to)?)
         }
 
         pub(crate) fn remove(&self, name: &OsStr) -> io::Result<()> {
-            Ok(fs::unlinkat(&self.fd, name, AtFlags::empty())?)
+            Ok(unistd::unlinkat(&self.fd, name, UnlinkatFlags::NoRemoveDir)?)
         }
 
         pub(crate) fn entry(&self, name: &OsStr) -> io::Result<Entry> {
-            let stat = match fs::statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW) {
-                Err(Errno::NOENT) => return Ok(Entry::Nothing),
-                stat => stat.map_err(|error| absence(error.into()))?,
+            let found = match stat::fstatat(&self.fd, name, AtFlags::AT_SYMLINK_NOFOLLOW) {
+                Err(Errno::ENOENT) => return Ok(Entry::Nothing),
+                found => found.map_err(|error| absence(error.into()))?,
             };
-            let mode = stat.st_mode as u32 & 0o7777;
-            Ok(match FileType::from_raw_mode(stat.st_mode) {
-                FileType::RegularFile if mode & 0o222 == 0 || !self.may_write(name) => {
-                    Entry::ReadOnly
-                }
-                FileType::RegularFile => Entry::File { mode },
-                FileType::Symlink => Entry::Link,
-                FileType::Directory => Entry::Directory,
+            let mode = found.st_mode as u32 & 0o7777;
+            Ok(match SFlag::from_bits_truncate(found.st_mode) & SFlag::S_IFMT {
+                SFlag::S_IFREG if mode & 0o222 == 0 || !self.may_write(name) => Entry::ReadOnly,
+                SFlag::S_IFREG => Entry::File { mode },
+                SFlag::S_IFLNK => Entry::Link,
+                SFlag::S_IFDIR => Entry::Directory,
                 _ => Entry::Special,
             })
         }
 
         fn may_write(&self, name: &OsStr) -> bool {
-            fs::accessat(&self.fd, name, Access::WRITE_OK, AtFlags::empty()).is_ok()
+            unistd::faccessat(&self.fd, name, AccessFlags::W_OK, AtFlags::empty()).is_ok()
         }
 
         pub(crate) fn keep_mode(&self, file: &File, mode: u32) -> io::Result<()> {
-            Ok(fs::fchmod(file, Mode::from_raw_mode(mode as fs::RawMode))?)
+            Ok(stat::fchmod(file, Mode::from_bits_truncate(mode as _))?)
         }
 
         /// How many bytes the user may still store here, if the system says so.
         pub(crate) fn free_space(&self) -> Option<u64> {
-            let system = fs::fstatvfs(&self.fd).ok()?;
-            Some(system.f_bavail.saturating_mul(system.f_frsize))
+            let system = fstatvfs(&self.fd).ok()?;
+            Some((system.blocks_available() as u64).saturating_mul(system.fragment_size()))
         }
 
         pub(crate) fn names(&self) -> io::Result<Vec<std::ffi::OsString>> {
-            use std::os::unix::ffi::OsStrExt;
-            let entries = fs::Dir::read_from(&self.fd)?.flatten();
-            let name = |entry: fs::DirEntry| OsStr::from_bytes(entry.file_name().to_bytes()).into();
-            Ok(entries.map(name).collect())
+            use std::os::unix::ffi::OsStringExt;
+            let flags = OFlag::O_DIRECTORY | OFlag::O_RDONLY | OFlag::O_CLOEXEC;
+            let mut entries = Dir::openat(&self.fd, ".", flags, Mode::empty())?;
+            let names = entries.iter().flatten().map(|entry| entry.file_name().to_bytes().to_vec());
+            Ok(names.map(std::ffi::OsString::from_vec).collect())
+        }
+    }
+
+    /// A file that was created and is locked, where the file system has locks.
+    #[derive(Debug)]
+    pub(crate) enum NewFile {
+        Locked(Flock<File>),
+        Unlocked(File),
+    }
+
+    impl NewFile {
+        /// `AlreadyExists` when somebody else has locked it.
+        fn lock(file: File) -> io::Result<NewFile> {
+            match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+                Ok(locked) => Ok(NewFile::Locked(locked)),
+                Err((_, Errno::EWOULDBLOCK)) => Err(io::ErrorKind::AlreadyExists.into()),
+                Err((file, _)) => Ok(NewFile::Unlocked(file)),
+            }
+        }
+    }
+
+    impl Deref for NewFile {
+        type Target = File;
+
+        fn deref(&self) -> &File {
+            match self {
+                NewFile::Locked(file) => file,
+                NewFile::Unlocked(file) => file,
+            }
         }
     }
 
     /// Whether nobody writes to this upload any more: its lock has gone with the program that held it.
     pub(crate) fn is_left_behind(folder: &Folder, name: &OsStr) -> bool {
-        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        fs::openat(&folder.fd, name, flags, Mode::empty()).is_ok_and(|fd| {
-            fs::flock(&fd, FlockOperation::NonBlockingLockExclusive).is_ok()
-                && folder.remove(name).is_ok()
+        let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
+        fcntl::openat(&folder.fd, name, flags, Mode::empty()).is_ok_and(|fd| {
+            let lock = Flock::lock(fd, FlockArg::LockExclusiveNonblock);
+            lock.is_ok() && folder.remove(name).is_ok() // in this order, and locked until then
         })
     }
 
     pub(crate) fn is_absence(error: &io::Error) -> bool {
-        matches!(
-            Errno::from_io_error(error),
-            Some(
-                Errno::NOENT
-                    | Errno::NOTDIR
-                    | Errno::NAMETOOLONG
-                    | Errno::INVAL
-                    | Errno::LOOP
-                    | Errno::NXIO
-                    | Errno::ILSEQ
-            )
-        )
+        use Errno::{EILSEQ, EINVAL, ELOOP, ENAMETOOLONG, ENOENT, ENOTDIR, ENXIO};
+        error.raw_os_error().map(Errno::from_raw).is_some_and(|errno| {
+            matches!(errno, ENOENT | ENOTDIR | ENAMETOOLONG | EINVAL | ELOOP | ENXIO | EILSEQ)
+        })
     }
 }
 
@@ -202,6 +225,8 @@ mod system {
 mod system {
     use super::*;
     use std::fs;
+
+    pub(crate) type NewFile = File;
 
     /// A directory, by its path.
     #[derive(Debug)]
@@ -228,7 +253,7 @@ mod system {
             if path.is_dir() { Ok(Folder { path }) } else { Err(not_found()) }
         }
 
-        pub(crate) fn create_new(&self, name: &OsStr) -> io::Result<File> {
+        pub(crate) fn create_new(&self, name: &OsStr) -> io::Result<NewFile> {
             File::create_new(self.path.join(name))
         }
 

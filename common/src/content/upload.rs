@@ -9,7 +9,7 @@ use std::process;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::content::folder::{Folder, is_left_behind};
+use crate::content::folder::{Folder, NewFile, is_left_behind};
 
 /// How much of an upload is in memory at a time.
 const BLOCK: usize = 128 * 1024;
@@ -66,7 +66,7 @@ impl Uploads {
 /// removed, unless it is finished.
 #[derive(Debug)]
 pub(crate) struct Upload<'u> {
-    file: File,
+    file: NewFile,
     folder: Arc<Folder>,
     name: OsString,
     uploads: &'u Uploads,
@@ -99,11 +99,12 @@ impl<'u> Upload<'u> {
 
     /// Writes all that `content` gives.
     pub(crate) fn write_all_of(&mut self, mut content: impl Read) -> io::Result<()> {
+        let mut file: &File = &self.file;
         let mut block = take_block();
         loop {
             match content.read(&mut block) {
                 Ok(0) => break,
-                Ok(count) => self.file.write_all(&block[..count]).map_err(own_fault)?,
+                Ok(count) => file.write_all(&block[..count]).map_err(own_fault)?,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
             }

@@ -18,8 +18,8 @@ pub(crate) fn fitting(wanted: usize) -> usize {
 /// listener, the log, the directory, and the like.
 #[cfg(unix)]
 fn by_descriptors() -> usize {
-    use rustix::process::{Resource, getrlimit};
-    let most = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    use nix::sys::resource::{Resource, getrlimit};
+    let (most, _) = getrlimit(Resource::RLIMIT_NOFILE).unwrap_or((u64::MAX, u64::MAX));
     usize::try_from(most.saturating_sub(24) / 2).unwrap_or(usize::MAX)
 }
 

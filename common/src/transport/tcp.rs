@@ -5,6 +5,9 @@ use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::time::{Duration, Instant};
 
+#[cfg(unix)]
+use {nix::libc, socket2::SockRef, std::mem::MaybeUninit};
+
 use crate::message::stream::{Stream, became_shorter, copy_exactly};
 use crate::protocol::transport::{SLICE, Transfer, Transport};
 
@@ -116,9 +119,8 @@ fn timed(transfer: impl FnOnce() -> io::Result<usize>) -> io::Result<Transfer> {
 /// Sends bytes; with `more`, the system may wait for what follows, to send both together.
 #[cfg(target_os = "linux")]
 fn send(stream: &TcpStream, bytes: &[u8], more: bool) -> io::Result<usize> {
-    use rustix::net::SendFlags;
-    let flags = if more { SendFlags::MORE } else { SendFlags::empty() };
-    Ok(rustix::net::send(stream, bytes, flags | SendFlags::NOSIGNAL)?)
+    let flags = if more { libc::MSG_MORE } else { 0 };
+    SockRef::from(stream).send_with_flags(bytes, flags | libc::MSG_NOSIGNAL)
 }
 
 #[cfg(not(target_os = "linux"))]
@@ -132,9 +134,8 @@ pub(crate) const CAN_LOOK: bool = cfg!(unix);
 /// Reads what has come, and forgets it, without waiting.
 #[cfg(unix)]
 pub(crate) fn discard_at_once(stream: &TcpStream) -> io::Result<usize> {
-    let mut discarded = [0; 8 * 1024];
-    let received = rustix::net::recv(stream, &mut discarded, rustix::net::RecvFlags::DONTWAIT)?;
-    Ok(received.0)
+    let mut discarded = [MaybeUninit::uninit(); 8 * 1024];
+    SockRef::from(stream).recv_with_flags(&mut discarded, libc::MSG_DONTWAIT)
 }
 
 #[cfg(not(unix))]
@@ -145,8 +146,7 @@ pub(crate) fn discard_at_once(_: &TcpStream) -> io::Result<usize> {
 /// Sends what can be sent without waiting.
 #[cfg(unix)]
 pub(crate) fn send_at_once(stream: &TcpStream, bytes: &[u8]) -> io::Result<usize> {
-    use rustix::net::SendFlags;
-    Ok(rustix::net::send(stream, bytes, SendFlags::DONTWAIT)?) // SIGPIPE is ignored by Rust programs
+    SockRef::from(stream).send_with_flags(bytes, libc::MSG_DONTWAIT) // SIGPIPE is ignored by Rust programs
 }
 
 #[cfg(not(unix))]
@@ -161,10 +161,10 @@ const MOST_AT_ONCE: u64 = 1 << 20;
 /// Has the system send some of a file, without a detour through this program.
 #[cfg(target_os = "linux")]
 fn send_some(stream: &TcpStream, file: &File, length: u64) -> io::Result<usize> {
-    use rustix::io::Errno;
+    use nix::errno::Errno;
     let count = usize::try_from(length.min(MOST_AT_ONCE)).unwrap_or(usize::MAX);
-    match rustix::fs::sendfile(stream, file, None, count) {
-        Err(Errno::INVAL | Errno::NOSYS) => Err(io::ErrorKind::Unsupported.into()),
+    match nix::sys::sendfile::sendfile(stream, file, None, count) {
+        Err(Errno::EINVAL | Errno::ENOSYS) => Err(io::ErrorKind::Unsupported.into()),
         sent => Ok(sent?),
     }
 }
