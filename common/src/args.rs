@@ -53,7 +53,7 @@ impl Args {
     ///
     /// As [`Args::listen`].
     pub fn service(&self) -> io::Result<Service> {
-        Ok(Service::new(self.listen()?, self.limits).quiet(self.quiet))
+        Ok(Service::new(self.listen()?, self.limits)?.quiet(self.quiet))
     }
 
     /// The files of [`Args::directory`]; none without one.

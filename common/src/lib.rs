@@ -6,34 +6,41 @@
 //! # The way of a request
 //!
 //! ```text
-//!              bytes                       request
-//!  transport ─────────►  protocol  ───────────────►  the stage's route
-//!  (a socket) ◄─────────  (no socket, no clock)  ◄───────────────
-//!              bytes                       response
+//!                         serve: a thread that drives all of it
+//!
+//!                bytes                          request
+//!  a socket    ────────►  Connection          ──────────►  the stage's route
+//!  (transport) ◄────────  (protocol: no socket,  ◄──────────
+//!                bytes     no clock)            response
 //! ```
 //!
-//! [`Service`] has a thread accept a connection and drive it. [`Connection`] says what it needs next:
-//! bytes, which `transport` reads, or an answer. `message` knows how a request and a response are
-//! written. `content` finds the files. In a picture of six lines, from `serve/service.rs`:
+//! In the last stages, this is what happens to `GET /echo/abc` (in `serve/service.rs`, unless it says
+//! otherwise):
 //!
-//! ```text
-//! loop {
-//!     match connection.advance() {
-//!         Next::Bytes  => connection.receive(transport)?,         // waits, within the client's time
-//!         Next::Answer => connection.answer(handler, transport)?, // parse, check, route, write
-//!         Next::Close  => return connection.finish(transport),
-//!     }
-//! }
-//! ```
+//! 1. `work` accepts a connection, `Visit::serve` gets it a [`Connection`], and `talk` drives that: it asks
+//!    `advance` what is needed next, until nothing is.
+//! 2. *Bytes* are needed. `Connection::receive` waits for them, with the client's time limit, in
+//!    `transport/tcp.rs`, and puts them into its buffer.
+//! 3. `advance` looks at what is new (`message/head.rs`). The head is whole, so an *answer* is needed.
+//! 4. `Connection::answer` checks what the head says (`protocol/request.rs`, `protocol/rules.rs`), and calls
+//!    the handler, `serve/access_log.rs`: it calls the stage's `route`, adds the date, and logs a line.
+//! 5. The [`Response`] is encoded into the connection's outbox (`message/response.rs`), and whether the
+//!    connection stays open is decided (`protocol/persistence.rs`).
+//! 6. Bytes are needed again. If the next request is not there already, `flush` sends the outbox, and
+//!    `receive` waits. When the time is up, or the client leaves, `advance` says *close*.
+//!
+//! Stages 1 to 10, and 12, do all this in their `main.rs`, with pieces from `serve/exchange.rs`; stage 11 has
+//! the loop from `serve/conversation.rs`, where it is six lines.
 //!
 //! # The house
 //!
 //! Floors, from the ground up. A file uses its own floor and those below it, and within its floor only
-//! what stands above it in this table.
+//! what stands above it in this table. What is from stage 9, whole modules here or single items in their
+//! comments, is for the stages after stage 9, which have written it by hand or no longer need to.
 //!
 //! | module | from stage | what it is |
 //! |---|---|---|
-//! | **`message`** | | *bytes: no sockets, no clock, no waiting* |
+//! | **`message`** | | *bytes: no sockets, no clock* |
 //! | `message::refused` | 3 | why a request is not answered as it asks |
 //! | `message::syntax` | 3 | which bytes may stand where |
 //! | `message::stream` | 2 | what is read from and written to |
@@ -51,10 +58,10 @@
 //! | `protocol::request` | 3 | a request, with its body on the way |
 //! | `protocol::rules` | 11 | what no handler needs to see |
 //! | `protocol::persistence` | 10 | what becomes of a connection after a response |
-//! | `protocol::transport` | 12 | what carries the bytes, and what is to be sent |
+//! | `protocol::transport` | 12 | what a connection asks of its socket, and the outbox |
 //! | `protocol::connection` | 12 | all of it together: one client's conversation |
 //! | **`transport`** | | *sockets* |
-//! | `transport::tcp` | 12 | a TCP connection as a transport |
+//! | `transport::tcp` | 12 | what a connection asks of its socket, done by TCP |
 //! | `transport::client` | 1 | a connection that is timed and closed gently |
 //! | `transport::listener` | 1 | a socket that listens |
 //! | **`content`** | | *files* |
@@ -65,12 +72,14 @@
 //! | `serve::log` | 0 | the log, which is not the lesson |
 //! | `serve::stop` | 0 | signals, which are not the lesson either |
 //! | `serve::clock` | 11 | what time it is |
+//! | `serve::access_log` | 4 | what the log says about each request |
 //! | `serve::exchange` | 3 | one request, one response, one line in the log |
 //! | `serve::threads` | 6 | a thread for each client |
 //! | `serve::conversation` | 10 | all requests of one client |
 //! | `serve::capacity` | 12 | how many connections the system can bear |
 //! | `serve::places` | 12 | a limit for the number of connections |
-//! | `serve::helper` | 12 | what no other thread should wait for |
+//! | `serve::helper` | 12 | a thread for what no other should wait for: slow clients |
+//! | `serve::lending` | 12 | a connection whose ready answers the helper sends |
 //! | `serve::service` | 12 | a server with limits |
 //! | **`args`** | 0 | the command line, which is not the lesson |
 
@@ -107,11 +116,13 @@ mod protocol {
     pub(crate) mod transport;
 }
 mod serve {
+    pub(crate) mod access_log;
     pub(crate) mod capacity;
     pub(crate) mod clock;
     pub(crate) mod conversation;
     pub(crate) mod exchange;
     pub(crate) mod helper;
+    pub(crate) mod lending;
     pub(crate) mod log;
     pub(crate) mod places;
     pub(crate) mod service;

@@ -357,8 +357,8 @@ impl Response {
         }
     }
 
-    /// Writes the head, and a body that is at hand together with it, if it is small. They are added to what
-    /// is to be sent anyway, if there is such a thing.
+    /// Writes the head, and the body if it is in memory. Small ones are added to what is to be sent anyway, if
+    /// there is such a thing.
     fn write_head(
         &self,
         recipient: Recipient,

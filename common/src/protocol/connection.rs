@@ -4,14 +4,14 @@ use std::io;
 use std::time::Duration;
 
 use crate::message::body::Framing;
-use crate::message::head::{HeadParser, Version};
+use crate::message::head::{Head, HeadParser, Version};
 use crate::message::refused::Refused;
 use crate::message::response::{Recipient, Response};
 use crate::message::target::Target;
 use crate::protocol::buffer::Buffer;
 use crate::protocol::limits::{Limits, TimeBudget};
 use crate::protocol::persistence::{self, Then};
-use crate::protocol::request::{Chunks, Request, interpret};
+use crate::protocol::request::{Request, Rules, interpret};
 use crate::protocol::rules;
 use crate::protocol::transport::{self, Line, Outbox, Transport};
 
@@ -83,15 +83,6 @@ enum Phase {
     Ended,
 }
 
-/// Which rules hold for all requests. The stages learn them one after another.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Rules {
-    /// Those of stage 10: the message must be sound, and its body must not come in chunks.
-    Sound,
-    /// Those of stage 13: [`rules`], and chunks are taken.
-    All,
-}
-
 impl Connection {
     /// A conversation that begins now.
     pub fn new(limits: Limits) -> Connection {
@@ -153,12 +144,6 @@ impl Connection {
         self.phase == Phase::Idle && self.buffer.is_empty()
     }
 
-    /// Whether there are responses that have not been sent yet, because the next request was there
-    /// already.
-    pub fn has_pending(&self) -> bool {
-        !self.outbox.is_empty()
-    }
-
     /// Sends what is pending.
     ///
     /// # Errors
@@ -178,7 +163,7 @@ impl Connection {
         self.outbox.flush(transport)?;
         let Connection { buffer, budget, phase, .. } = self;
         let count = match phase {
-            // It may take long, and there is nothing to be fair about: one wait will do.
+            // An idle connection is closed when its time is up, whoever was slow: one wait will do.
             Phase::Idle => transport::within(budget, Duration::MAX, |time| {
                 transport.receive(buffer.room(), time)
             })?,
@@ -253,11 +238,11 @@ impl Connection {
         let head = self.parser.head(bytes);
         let budget = TimeBudget::with_rate(self.limits.body_timeout);
         let mut line = Line { transport, outbox: &mut self.outbox, budget };
-        match self.rules.interpret(&head, &self.limits) {
+        match checked(&head, self.rules, &self.limits) {
             Ok(meaning) => {
                 let limit = self.limits.max_body;
                 let request = Request::new(head, meaning, window, &mut line, limit);
-                respond(&request, handler.answer(&request))
+                conclude(&request, handler.answer(&request))
             }
             Err(refused) => {
                 let recipient = Recipient::of(&head);
@@ -311,27 +296,21 @@ pub enum Farewell {
 
 const TOO_SLOW: Refused = Refused { status: 408, why: "the request took too long to arrive" };
 
-impl Rules {
-    /// What a head means, if it breaks none of these rules.
-    fn interpret<'a>(
-        self,
-        head: &crate::message::head::Head<'a>,
-        limits: &Limits,
-    ) -> Result<(Target<'a>, Framing), Refused> {
-        match self {
-            Rules::Sound => interpret(head, Chunks::Refused),
-            Rules::All => {
-                let meaning = interpret(head, Chunks::Taken)?;
-                rules::check_all(head, meaning.1, limits.max_body)?;
-                Ok(meaning)
-            }
-        }
+/// What a head means, if it breaks none of these rules.
+fn checked<'a>(
+    head: &Head<'a>,
+    rules: Rules,
+    limits: &Limits,
+) -> Result<(Target<'a>, Framing), Refused> {
+    let meaning = interpret(head, rules)?;
+    if rules == Rules::All {
+        rules::check_all(head, meaning.1, limits.max_body)?;
     }
+    Ok(meaning)
 }
 
 /// Writes the response to a request, and makes the connection ready for the next one.
-fn respond(request: &Request, response: Response) -> io::Result<Then> {
-    let response = response.sound();
+fn conclude(request: &Request, response: Response) -> io::Result<Then> {
     let then = persistence::after(request, &response);
     request.respond(response, then.option())?;
     if then == Then::KeepOpen {
@@ -428,10 +407,10 @@ mod tests {
         connection.receive(&mut script).expect("bytes come");
         assert_eq!(connection.advance(), Next::Answer);
         connection.answer(&Echo, &mut script).expect("nothing is wrong");
-        assert!(connection.has_pending() && statuses(&script).is_empty());
+        assert!(!connection.outbox.is_empty() && statuses(&script).is_empty());
         assert_eq!(connection.advance(), Next::Bytes);
         connection.receive(&mut script).expect("bytes come");
-        assert_eq!((connection.has_pending(), statuses(&script)), (false, vec![200]));
+        assert_eq!((connection.outbox.is_empty(), statuses(&script)), (true, vec![200]));
     }
 
     #[test]

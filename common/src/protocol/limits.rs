@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use crate::message::body::MAX_BODY;
 
-/// What a server gives to its clients at most. Each limit has an option of the same name on the command
-/// line, where a server without limits of its own finds them. From stage 11.
+/// What a server gives to its clients at most. Each limit is an option of the same name on the command
+/// line. From stage 11.
 ///
 /// ```
 /// use common::Limits;

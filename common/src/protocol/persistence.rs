@@ -9,7 +9,7 @@ use crate::protocol::request::Request;
 /// more, a new connection is quicker.
 const MAX_SKIPPED: u64 = 64 * 1024;
 
-/// What becomes of a connection: what reading a request by hand has to say in the end. From stage 9.
+/// What becomes of a connection after a response. From stage 9.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Then {
     /// Another request may follow.

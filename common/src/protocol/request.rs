@@ -37,22 +37,23 @@ struct Incoming<'a> {
     has_failed: bool,
 }
 
-/// Whether the body of a request may come in chunks.
+/// Which rules hold for all requests. The stages learn them one after another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Chunks {
-    /// It is refused with 501, as up to stage 12.
-    Refused,
-    Taken,
+pub(crate) enum Rules {
+    /// Those of stage 10: the message must be sound, and its body must not come in chunks.
+    Sound,
+    /// Those of stage 13: the rest of the rules, and chunks are taken.
+    All,
 }
 
 /// What a head says: for whom it is, and how its body ends.
 pub(crate) fn interpret<'a>(
     head: &Head<'a>,
-    chunks: Chunks,
+    rules: Rules,
 ) -> Result<(Target<'a>, Framing), Refused> {
     let target = Target::parse(head.method, head.target)?;
     match body::framing(head)? {
-        Framing::Chunked if chunks == Chunks::Refused => {
+        Framing::Chunked if rules == Rules::Sound => {
             Err(Refused { status: 501, why: "this server does not decode transfer codings" })
         }
         framing => Ok((target, framing)),

@@ -8,7 +8,7 @@ use crate::message::refused::Refused;
 use crate::message::stream::{Stream, became_shorter, copy_exactly};
 use crate::protocol::limits::TimeBudget;
 
-/// How long is waited before looking around. Waiting is paid for in slices of this size at most: if the
+/// The longest single wait for a client. No more than this is charged to the client for one wait: if the
 /// process or the machine stood still meanwhile, it is not the client that was slow.
 pub(crate) const SLICE: Duration = Duration::from_secs(1);
 
@@ -107,7 +107,7 @@ fn within_slices(
     within(budget, SLICE, transfer)
 }
 
-/// Receives while a head is awaited, in slices.
+/// Receives more of a head that has begun, in slices.
 pub(crate) fn receive(
     transport: &mut dyn Transport,
     budget: &mut TimeBudget,
@@ -156,7 +156,8 @@ impl Outbox {
         self.has_sent && !self.is_broken
     }
 
-    /// Lets nobody wait for what comes next, which may take long: what there is to be sent is sent soon.
+    /// Has what there is to be sent sent soon: what comes next may take long, and no client should wait for
+    /// that with a response that is ready. Lent if the transport can do that, or else sent now.
     pub(crate) fn lend(&mut self, transport: &mut dyn Transport) -> io::Result<()> {
         if self.bytes.is_empty() || self.are_lent {
             return Ok(());

@@ -1,16 +1,14 @@
 //! All requests of one client, one after another (stage 10's lasting form).
 
 use std::io;
-use std::net::SocketAddr;
 
 use crate::message::refused::Refused;
 use crate::message::response::Response;
-use crate::protocol::connection::{Connection, Farewell, Handler, Next, Rules};
+use crate::protocol::connection::{Connection, Farewell, Handler, Next};
 use crate::protocol::limits::Limits;
-use crate::protocol::request::Request;
+use crate::protocol::request::{Request, Rules};
 use crate::protocol::transport::Transport;
-use crate::serve::exchange::{FirstLine, Quoted};
-use crate::serve::log::log;
+use crate::serve::access_log::Logged;
 use crate::transport::client::Client;
 use crate::transport::tcp::Tcp;
 
@@ -47,30 +45,5 @@ fn talk(
             Next::Answer => connection.answer(handler, transport)?,
             Next::Close => return connection.finish(transport),
         }
-    }
-}
-
-/// A handler that writes a line about each answer to stderr; if it is quiet, only about errors.
-pub(crate) struct Logged<F> {
-    pub(crate) peer: SocketAddr,
-    pub(crate) is_quiet: bool,
-    pub(crate) answer: F,
-}
-
-impl<F: Fn(Result<&Request, Refused>) -> Response> Handler for Logged<F> {
-    fn answer(&self, request: &Request) -> Response {
-        let response = (self.answer)(Ok(request)).sound();
-        if !self.is_quiet || response.status() >= 400 {
-            let line = Quoted(request.line());
-            log(format_args!("{} {line} {}", self.peer, response.summary()));
-        }
-        response
-    }
-
-    fn refuse(&self, refused: Refused, received: &[u8]) -> Response {
-        let response = (self.answer)(Err(refused)).sound();
-        let line = FirstLine(received);
-        log(format_args!("{} {line} {}", self.peer, response.summary()));
-        response
     }
 }

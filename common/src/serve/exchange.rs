@@ -1,6 +1,5 @@
 //! One request, one response, one line in the log (stage 3's lasting form, and what later ones add).
 
-use std::fmt;
 use std::io;
 
 use crate::message::body::MAX_BODY;
@@ -10,7 +9,8 @@ use crate::message::response::{Recipient, Response};
 use crate::message::stream::Stream;
 use crate::protocol::buffer::Buffer;
 use crate::protocol::persistence::{self, Then};
-use crate::protocol::request::{Chunks, Request, interpret};
+use crate::protocol::request::{Request, Rules, interpret};
+use crate::serve::access_log::{FirstLine, Quoted};
 use crate::transport::client::Client;
 
 /// Reads one request from `client` and answers it with what `route` makes of it. From stage 4.
@@ -96,10 +96,10 @@ pub fn read_request<T>(
 ) -> io::Result<T> {
     let (parser, length) = parse_head(stream, buffer)?;
     // A head that is refused stays in the buffer, for the log.
-    interpret(&parser.head(buffer.bytes()), Chunks::Refused)?;
+    interpret(&parser.head(buffer.bytes()), Rules::Sound)?;
     let (bytes, window) = buffer.split(length);
     let head = parser.head(bytes);
-    let meaning = interpret(&head, Chunks::Refused)?;
+    let meaning = interpret(&head, Rules::Sound)?;
     Ok(answer(&Request::new(head, meaning, window, stream, MAX_BODY)))
 }
 
@@ -140,38 +140,5 @@ pub fn refuse(mut client: &Client, received: &[u8], response: Response) {
     client.log(format_args!("{} {}", FirstLine(received), response.summary()));
     if let Err(error) = response.write_to(recipient, Then::Close.option(), &mut client) {
         client.log(error);
-    }
-}
-
-/// The most bytes of a request line that go to the log.
-const LOGGED: usize = 500;
-
-/// The beginning of a request line, in quotes, and with nothing in it that could end the quotes.
-pub(crate) struct Quoted<'a>(pub(crate) &'a str);
-
-impl fmt::Display for Quoted<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        let mut most = self.0.len().min(LOGGED);
-        while !self.0.is_char_boundary(most) {
-            most -= 1;
-        }
-        let line = &self.0[..most];
-        let is_plain = |byte| matches!(byte, b' '..=b'~') && byte != b'"' && byte != b'\\';
-        if line.bytes().all(is_plain) {
-            write!(f, "\"{line}\"") // what the other arm would do, but in less time
-        } else {
-            write!(f, "{line:?}")
-        }
-    }
-}
-
-/// The first line of what a client sent, in quotes and made safe to print: it may be anything.
-pub(crate) struct FirstLine<'a>(pub(crate) &'a [u8]);
-
-impl fmt::Display for FirstLine<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        let mut lines = self.0.split(|byte| b"\r\n".contains(byte));
-        let line = lines.find(|line| !line.is_empty()).unwrap_or_default();
-        write!(f, "\"{}\"", line[..line.len().min(LOGGED)].escape_ascii())
     }
 }

@@ -1,10 +1,9 @@
 //! A thread for what no other thread should wait for (stage 12's lasting form).
 //!
-//! Answers to requests that came together go out together. While the next request is being answered, which
-//! may take long, those that are ready are lent to this thread, which sends them after a moment. And when a
-//! connection is to be closed gently, this thread waits until the client has closed it, too.
+//! While a request is being answered, which may take long, the answers before it that have not been sent
+//! yet are lent to this thread, which sends them after a millisecond or two. And when a connection is to
+//! be closed gently, this thread waits until the client has closed it, too.
 
-use std::fs::File;
 use std::io;
 use std::net::{Shutdown, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -12,18 +11,16 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::protocol::transport::{Transfer, Transport};
 use crate::serve::places::Place;
-use crate::transport::tcp::{self, Tcp};
+use crate::transport::tcp;
 
-/// A moment. What is lent is sent after one or two of them, and connections that are to be closed are
-/// looked at once in each.
+/// How often the thread looks at what there is to do. What is lent is sent after one or two ticks.
 const TICK: Duration = Duration::from_millis(1);
 
-/// After so many moments in which there was nothing to do, the thread sleeps until there is something.
+/// After so many ticks without anything to do, the thread sleeps until there is something.
 const TICKS_UNTIL_SLEEP: u32 = 50;
 
-/// A connection whose client has not closed it after so many moments is looked at less often.
+/// A connection whose client has not closed it after so many ticks is looked at less often.
 const PATIENT_AFTER: u64 = 20;
 
 /// Nothing is lent.
@@ -37,7 +34,7 @@ pub(crate) struct Helper {
 
 #[derive(Debug, Default)]
 struct Shared {
-    /// Counts moments; it stands still while the thread sleeps.
+    /// Counts ticks; it stands still while the thread sleeps.
     tick: AtomicU64,
     is_asleep: AtomicBool,
     state: Mutex<State>,
@@ -61,28 +58,41 @@ struct Closing {
     since: Instant,
     /// When the client was heard of last.
     heard: Instant,
-    /// How many moments ago it began.
+    /// How many ticks ago it began.
     ticks: u64,
 }
 
-/// What one connection has lent.
+/// What one connection lends, again and again.
 #[derive(Debug)]
-struct Loan {
+pub(crate) struct Loan {
     stream: Arc<TcpStream>,
-    /// The moment since when it is lent.
+    shared: Arc<Shared>,
+    /// The tick since when there is something, or [`NEVER`].
     since: AtomicU64,
-    bytes: Mutex<(Vec<u8>, io::Result<()>)>,
+    lent: Mutex<Lent>,
+}
+
+#[derive(Debug)]
+struct Lent {
+    bytes: Vec<u8>,
+    /// The error that sending has met, if it has met one.
+    outcome: io::Result<()>,
 }
 
 impl Helper {
-    /// A connection whose answers may be lent.
-    pub(crate) fn transport<'h>(
-        &'h self,
-        stream: &'h Arc<TcpStream>,
-        idle_timeout: Duration,
-    ) -> Lending<'h> {
-        let tcp = Tcp::prepared(stream, idle_timeout);
-        Lending { tcp, stream, shared: &self.shared, loan: None }
+    /// Makes room for what a connection will lend; `None` if nobody would send it.
+    pub(crate) fn loan(&self, stream: &Arc<TcpStream>) -> Option<Arc<Loan>> {
+        if !tcp::CAN_LOOK || !self.shared.start_thread() {
+            return None;
+        }
+        let loan = Arc::new(Loan {
+            stream: Arc::clone(stream),
+            shared: Arc::clone(&self.shared),
+            since: AtomicU64::new(NEVER),
+            lent: Mutex::new(Lent { bytes: Vec::new(), outcome: Ok(()) }),
+        });
+        self.shared.lock().loans.push(Arc::downgrade(&loan));
+        Some(loan)
     }
 
     /// Closes a connection gently, and gives its place back then. See [`tcp::close_gently`], which does it
@@ -122,89 +132,57 @@ impl Closing {
     }
 }
 
-/// A TCP connection that lends what is to be sent while something else is done.
-pub(crate) struct Lending<'h> {
-    tcp: Tcp<'h>,
-    stream: &'h Arc<TcpStream>,
-    shared: &'h Arc<Shared>,
-    /// Made when it is first needed: few connections have two requests at a time.
-    loan: Option<Arc<Loan>>,
-}
-
-impl Transport for Lending<'_> {
-    fn receive(&mut self, buffer: &mut [u8], time: Duration) -> io::Result<Transfer> {
-        self.tcp.receive(buffer, time)
-    }
-
-    fn send(&mut self, bytes: &[u8], more: bool, time: Duration) -> io::Result<Transfer> {
-        self.tcp.send(bytes, more, time)
-    }
-
-    fn send_file(&mut self, file: &File, length: u64, time: Duration) -> io::Result<Transfer> {
-        self.tcp.send_file(file, length, time)
-    }
-
-    fn lend(&mut self, bytes: &mut Vec<u8>) -> bool {
-        if self.loan.is_none() {
-            self.loan = self.shared.register(self.stream);
-        }
-        let Some(loan) = &self.loan else { return false };
-        std::mem::swap(&mut loan.lock().0, bytes);
-        loan.since.store(self.shared.tick.load(Ordering::Relaxed) + 1, Ordering::SeqCst);
-        self.shared.wake_if_asleep();
-        true
-    }
-
-    fn take_back(&mut self, bytes: &mut Vec<u8>) -> io::Result<()> {
-        let Some(loan) = &self.loan else { return Ok(()) };
-        loan.since.store(NEVER, Ordering::SeqCst);
-        let mut lent = loan.lock();
-        std::mem::swap(&mut lent.0, bytes);
-        std::mem::replace(&mut lent.1, Ok(()))
-    }
-}
-
 impl Loan {
-    fn lock(&self) -> MutexGuard<'_, (Vec<u8>, io::Result<()>)> {
-        self.bytes.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Lends these bytes: from now on the thread may send them.
+    pub(crate) fn lend(&self, bytes: &mut Vec<u8>) {
+        std::mem::swap(&mut self.lock().bytes, bytes);
+        self.since.store(self.shared.tick.load(Ordering::Relaxed) + 1, Ordering::SeqCst);
+        self.shared.wake_if_asleep();
     }
 
-    /// Sends what was lent before this moment. Returns whether to go on looking.
-    fn look(&self, tick: u64) -> bool {
+    /// Takes back what has not been sent.
+    ///
+    /// # Errors
+    ///
+    /// The one that sending has met.
+    pub(crate) fn take_back(&self, bytes: &mut Vec<u8>) -> io::Result<()> {
+        self.since.store(NEVER, Ordering::SeqCst);
+        let mut lent = self.lock();
+        std::mem::swap(&mut lent.bytes, bytes);
+        std::mem::replace(&mut lent.outcome, Ok(()))
+    }
+
+    fn is_lent(&self) -> bool {
+        self.since.load(Ordering::SeqCst) != NEVER
+    }
+
+    /// Sends what was lent before this tick.
+    fn look(&self, tick: u64) {
         let since = self.since.load(Ordering::SeqCst);
         if since != NEVER && since < tick {
             self.send();
         }
-        true
     }
 
     /// Sends what there is, as far as that can be done at once.
     fn send(&self) {
         let mut lent = self.lock();
-        while !lent.0.is_empty() && lent.1.is_ok() {
-            match tcp::send_at_once(&self.stream, &lent.0) {
-                Ok(count) => drop(lent.0.drain(..count)),
+        while !lent.bytes.is_empty() && lent.outcome.is_ok() {
+            match tcp::send_at_once(&self.stream, &lent.bytes) {
+                Ok(count) => drop(lent.bytes.drain(..count)),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => lent.1 = Err(error),
+                Err(error) => lent.outcome = Err(error),
             }
         }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Lent> {
+        self.lent.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Shared {
-    /// Makes room for the loans of a connection; `None` if nobody would send them.
-    fn register(self: &Arc<Shared>, stream: &Arc<TcpStream>) -> Option<Arc<Loan>> {
-        if !tcp::CAN_LOOK || !self.start_thread() {
-            return None;
-        }
-        let bytes = Mutex::new((Vec::new(), Ok(())));
-        let loan = Loan { stream: Arc::clone(stream), since: AtomicU64::new(NEVER), bytes };
-        let loan = Arc::new(loan);
-        self.lock().loans.push(Arc::downgrade(&loan));
-        Some(loan)
-    }
-
     /// Starts the thread if there is none. Returns whether there is one.
     fn start_thread(self: &Arc<Shared>) -> bool {
         let mut state = self.lock();
@@ -227,7 +205,7 @@ impl Shared {
         }
     }
 
-    /// Looks once in a moment at what there is to do.
+    /// Looks once in each tick at what there is to do.
     fn run(&self) {
         let mut idle_ticks = 0;
         loop {
@@ -241,10 +219,10 @@ impl Shared {
         }
     }
 
-    /// Does what there is to do. Returns whether there may be more in the next moment.
+    /// Does what there is to do. Returns whether there may be more in the next tick.
     fn look(&self, tick: u64) -> bool {
         let mut state = self.lock();
-        state.loans.retain(|loan| loan.upgrade().is_some_and(|loan| loan.look(tick)));
+        state.loans.retain(|loan| loan.upgrade().inspect(|loan| loan.look(tick)).is_some());
         let mut closing = std::mem::take(&mut state.closing);
         let is_anything_lent = state.has_loans();
         drop(state); // whoever has something to be closed should not wait for this
@@ -268,9 +246,6 @@ impl Shared {
 
 impl State {
     fn has_loans(&self) -> bool {
-        let is_lent = |loan: &Weak<Loan>| {
-            loan.upgrade().is_some_and(|loan| loan.since.load(Ordering::SeqCst) != NEVER)
-        };
-        self.loans.iter().any(is_lent)
+        self.loans.iter().any(|loan| loan.upgrade().is_some_and(|loan| loan.is_lent()))
     }
 }

@@ -90,7 +90,7 @@ impl Places {
     }
 
     /// Lets nobody take a place any more, and has all leave that are not busy. Waits until nobody is, but
-    /// no longer than `time`, and no longer than `is_urgent` allows. Returns whether nobody is.
+    /// no longer than `time`, and no longer than `is_urgent` allows. Returns whether all have left.
     pub(crate) fn close(&self, time: Duration, is_urgent: impl Fn() -> bool) -> bool {
         let deadline = Instant::now() + time;
         self.lock().is_closed = true;
@@ -131,7 +131,7 @@ impl Registry {
         evicted
     }
 
-    /// Has all leave that are not busy. Returns whether nobody is.
+    /// Has all leave that are not busy. Returns whether nobody is left.
     fn evict_all(&mut self) -> bool {
         let mut nobody_is_busy = true;
         for spot in self.spots.iter().flatten() {

@@ -15,15 +15,16 @@ use crate::protocol::connection::{Connection, Farewell, Handler, Next};
 use crate::protocol::limits::Limits;
 use crate::protocol::request::Request;
 use crate::protocol::transport::Transport;
+use crate::serve::access_log::Logged;
 use crate::serve::capacity;
 use crate::serve::clock;
-use crate::serve::conversation::Logged;
 use crate::serve::helper::Helper;
+use crate::serve::lending::Lending;
 use crate::serve::log::log;
 use crate::serve::places::{Place, Places};
 use crate::serve::threads::cannot_accept;
 use crate::transport::listener::Listener;
-use crate::transport::tcp;
+use crate::transport::tcp::{self, Tcp};
 
 /// How many clients at a time are told that there is no room for them. More are hung up on.
 const MOST_TURNED_AWAY: usize = 64;
@@ -40,7 +41,7 @@ const SPARE: usize = 32;
 /// ```no_run
 /// use common::{Limits, Listener, Response, Service};
 ///
-/// let service = Service::new(Listener::bind(4221)?, Limits::default());
+/// let service = Service::new(Listener::bind(4221)?, Limits::default())?;
 /// common::on_stop(service.stopper())?;
 /// service.run(|_request| Ok(Response::text("hello")));
 /// # Ok::<(), std::io::Error>(())
@@ -52,7 +53,8 @@ pub struct Service {
 struct Shared {
     limits: Limits,
     is_quiet: bool,
-    /// Nothing when it has been stopped: then the port is free as soon as nobody waits for a connection.
+    /// `None` once the service has been stopped: then the port is free as soon as nobody waits for a
+    /// connection.
     listener: Mutex<Option<Listener>>,
     address: SocketAddr,
     places: Arc<Places>,
@@ -72,9 +74,13 @@ type Route = dyn Fn(&Request) -> io::Result<Response> + Send + Sync;
 impl Service {
     /// A service on this listener. If the system cannot serve as many connections as the limits allow,
     /// they are lowered, and the log says so.
-    pub fn new(listener: Listener, limits: Limits) -> Service {
+    ///
+    /// # Errors
+    ///
+    /// When the system refuses the time limits.
+    pub fn new(listener: Listener, limits: Limits) -> io::Result<Service> {
         let max_connections = capacity::fitting(limits.max_connections);
-        listener.prepare(limits.idle_timeout);
+        listener.prepare(limits.idle_timeout)?;
         let shared = Shared {
             limits: Limits { max_connections, ..limits },
             is_quiet: false,
@@ -88,7 +94,7 @@ impl Service {
             is_urgent: AtomicBool::new(false),
             stops: Condvar::new(),
         };
-        Service { shared: Arc::new(shared) }
+        Ok(Service { shared: Arc::new(shared) })
     }
 
     /// Says whether requests are logged only when they are refused or fail.
@@ -187,7 +193,7 @@ fn work(shared: &Arc<Shared>, route: &Arc<Route>) {
                 let visit = Visit { stream: Arc::new(stream), peer, shared, route };
                 visit.welcome(has_successor, &mut connection);
             }
-            // Nobody has come for a while.
+            // Nobody has come for a while: the listener has the time limits of its connections.
             Err(error) if tcp::is_timeout(&error) => {}
             Err(error) => {
                 if has_no_descriptor(&error) {
@@ -214,7 +220,8 @@ impl Visit<'_> {
     /// Serves the client, if there is room for it.
     fn welcome(self, has_successor: bool, connection: &mut Connection) {
         let (stream, peer) = (Arc::clone(&self.stream), self.peer);
-        // Whoever serves this client cannot wait for others. If nobody else can, it has to be short.
+        // A thread that serves a client cannot accept others. When no thread can be had that could, this
+        // client is turned away, although there may be a place for it.
         let place = if has_successor { self.shared.places.take(&stream) } else { None };
         let outcome = match place {
             Some(place) => self.serve(place, connection),
@@ -251,13 +258,13 @@ impl Visit<'_> {
             peer: self.peer,
             is_quiet: self.shared.is_quiet,
             answer: |request: Result<&Request, Refused>| {
-                let response = finish(respond(request, self.route));
+                let response = finish(call(self.route, request));
                 let is_stopping = self.shared.is_stopping.load(Ordering::Relaxed);
                 if is_stopping { response.last() } else { response }
             },
         };
-        let mut transport =
-            self.shared.helper.transport(&self.stream, self.shared.limits.idle_timeout);
+        let tcp = Tcp::prepared(&self.stream, self.shared.limits.idle_timeout);
+        let mut transport = Lending::new(tcp, &self.stream, &self.shared.helper);
         if let Farewell::Gentle = talk(connection, &mut transport, &handler, &place)? {
             self.shared.helper.close_gently(Arc::clone(&self.stream), place);
         }
@@ -268,7 +275,8 @@ impl Visit<'_> {
 const FULL: Refused =
     Refused { status: 503, why: "there are too many clients here; try again soon" };
 
-/// Drives a connection, and says at each step whether anything would be lost if it had to leave.
+/// Drives a connection, and tells its place at each step whether it may be closed in favour of a new
+/// client: while it rests between two requests it may.
 fn talk(
     connection: &mut Connection,
     transport: &mut dyn Transport,
@@ -278,7 +286,7 @@ fn talk(
     loop {
         match connection.advance() {
             Next::Bytes => {
-                connection.flush(transport)?;
+                connection.flush(transport)?; // before it rests: what is not sent would be lost
                 let may_stay = if connection.is_idle() { place.rest() } else { place.begin() };
                 if !may_stay {
                     return Ok(Farewell::Quick);
@@ -292,7 +300,8 @@ fn talk(
     }
 }
 
-fn respond(request: Result<&Request, Refused>, route: &Arc<Route>) -> Response {
+/// What the route makes of a request, or what a refusal looks like.
+fn call(route: &Arc<Route>, request: Result<&Request, Refused>) -> Response {
     let request = match request {
         Ok(request) => request,
         Err(refused) => return Response::refused(refused),
@@ -320,7 +329,8 @@ mod tests {
 
     /// A service that echoes bodies, and panics when it is asked to.
     fn start(limits: Limits) -> (SocketAddr, impl Fn() + Send + 'static, JoinHandle<()>) {
-        let service = Service::new(Listener::bind(0).expect("a free port"), limits);
+        let listener = Listener::bind(0).expect("a free port");
+        let service = Service::new(listener, limits).expect("the system takes time limits");
         let address = service.address();
         let stop = service.stopper();
         let route = |request: &Request| match request.path().0 {

@@ -1,4 +1,4 @@
-//! The signals by which a program is asked to end, which are not the lesson (stage 12).
+//! The signals by which a program is asked to end, which are not the lesson (from stage 1).
 
 use std::io;
 

@@ -67,14 +67,20 @@ impl Listener {
         self.timeout
     }
 
-    /// Gives its connections beforehand what they need to be served as a transport: under Linux they inherit
-    /// time limits, and need not be told one by one. Then accepting has a time limit, too.
-    pub(crate) fn prepare(&self, idle_timeout: Duration) {
-        if INHERITS {
-            let socket = SockRef::from(&self.shared.socket);
-            let _ = socket.set_read_timeout(Some(idle_timeout));
-            let _ = socket.set_write_timeout(Some(SLICE));
+    /// Gives its connections beforehand the time limits that [`Tcp::prepared`](crate::transport::tcp::Tcp)
+    /// takes for granted: under Linux they inherit them, and need not be told one by one. Then accepting has
+    /// a time limit, too.
+    ///
+    /// # Errors
+    ///
+    /// When the system refuses a time limit.
+    pub(crate) fn prepare(&self, idle_timeout: Duration) -> io::Result<()> {
+        if !INHERITS {
+            return Ok(());
         }
+        let socket = SockRef::from(&self.shared.socket);
+        socket.set_read_timeout(Some(idle_timeout))?;
+        socket.set_write_timeout(Some(SLICE))
     }
 
     /// The address that it listens on.
@@ -140,7 +146,7 @@ mod tests {
     fn connections_are_prepared_where_that_is_the_custom() {
         let listener = Listener::bind(0).expect("a free port");
         let idle_timeout = Duration::from_secs(7);
-        listener.prepare(idle_timeout);
+        listener.prepare(idle_timeout).expect("the system takes time limits");
         let _peer = TcpStream::connect(listener.address()).expect("it listens");
         let (stream, _) = listener.accept().expect("somebody comes").expect("it is not stopped");
         assert!(stream.nodelay().expect("it is connected"));

@@ -38,7 +38,8 @@ impl<'s> Tcp<'s> {
         Tcp { stream, read_timeout: None, write_timeout: None }
     }
 
-    /// A connection that has inherited its timeouts from its listener, if they do that.
+    /// A connection from a listener that has been prepared with this time, and so may have inherited its
+    /// timeouts: where that is so, they are not set again.
     pub(crate) fn prepared(stream: &'s TcpStream, idle_timeout: Duration) -> Tcp<'s> {
         match INHERITS {
             true => Tcp { stream, read_timeout: Some(idle_timeout), write_timeout: Some(SLICE) },
@@ -101,7 +102,7 @@ impl Write for Plain<'_> {
 
 impl Stream for Plain<'_> {}
 
-/// Says how long something took, and takes the end of the time for nothing.
+/// Says how long something took. That the time was up is no error, but no bytes.
 fn timed(transfer: impl FnOnce() -> io::Result<usize>) -> io::Result<Transfer> {
     let start = Instant::now();
     let outcome = transfer();
@@ -128,7 +129,7 @@ fn send(mut stream: &TcpStream, bytes: &[u8], _more: bool) -> io::Result<usize> 
     stream.write(bytes)
 }
 
-/// Whether the system can be asked to do something only if nobody has to wait for it.
+/// Whether a socket that blocks can be read and written without waiting, for a single call.
 pub(crate) const CAN_LOOK: bool = cfg!(unix);
 
 /// Reads what has come, and forgets it, without waiting.

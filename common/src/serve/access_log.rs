@@ -1,0 +1,68 @@
+//! What the log says about each request (stage 4's lasting form).
+
+use std::fmt;
+use std::net::SocketAddr;
+
+use crate::message::refused::Refused;
+use crate::message::response::Response;
+use crate::protocol::connection::Handler;
+use crate::protocol::request::Request;
+use crate::serve::log::log;
+
+/// A handler that writes a line about each answer to stderr; if it is quiet, only about errors.
+pub(crate) struct Logged<F> {
+    pub(crate) peer: SocketAddr,
+    pub(crate) is_quiet: bool,
+    pub(crate) answer: F,
+}
+
+impl<F: Fn(Result<&Request, Refused>) -> Response> Handler for Logged<F> {
+    fn answer(&self, request: &Request) -> Response {
+        let response = (self.answer)(Ok(request)).sound();
+        if !self.is_quiet || response.status() >= 400 {
+            let line = Quoted(request.line());
+            log(format_args!("{} {line} {}", self.peer, response.summary()));
+        }
+        response
+    }
+
+    fn refuse(&self, refused: Refused, received: &[u8]) -> Response {
+        let response = (self.answer)(Err(refused)).sound();
+        let line = FirstLine(received);
+        log(format_args!("{} {line} {}", self.peer, response.summary()));
+        response
+    }
+}
+
+/// The most bytes of a request line that go to the log.
+const LOGGED: usize = 500;
+
+/// The beginning of a request line, in quotes, and with nothing in it that could end the quotes.
+pub(crate) struct Quoted<'a>(pub(crate) &'a str);
+
+impl fmt::Display for Quoted<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        let mut most = self.0.len().min(LOGGED);
+        while !self.0.is_char_boundary(most) {
+            most -= 1;
+        }
+        let line = &self.0[..most];
+        let is_plain = |byte| matches!(byte, b' '..=b'~') && byte != b'"' && byte != b'\\';
+        if line.bytes().all(is_plain) {
+            write!(f, "\"{line}\"") // what the other arm would do, but in less time
+        } else {
+            write!(f, "{line:?}")
+        }
+    }
+}
+
+/// The first line of what a client sent, in quotes and made safe to print: it may be anything.
+pub(crate) struct FirstLine<'a>(pub(crate) &'a [u8]);
+
+impl fmt::Display for FirstLine<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        let mut lines = self.0.split(|byte| b"\r\n".contains(byte));
+        let line = lines.find(|line| !line.is_empty()).unwrap_or_default();
+        write!(f, "\"{}\"", line[..line.len().min(LOGGED)].escape_ascii())
+    }
+}

@@ -1,0 +1,54 @@
+//! A connection that lends what is to be sent while its request is answered (stage 12's lasting form).
+
+use std::fs::File;
+use std::io;
+use std::net::TcpStream;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::protocol::transport::{Transfer, Transport};
+use crate::serve::helper::{Helper, Loan};
+use crate::transport::tcp::Tcp;
+
+/// TCP, and somebody who sends what is ready while the thread of the connection does something else.
+pub(crate) struct Lending<'s> {
+    tcp: Tcp<'s>,
+    stream: &'s Arc<TcpStream>,
+    helper: &'s Helper,
+    /// Made when it is first needed: few connections have two requests at a time.
+    loan: Option<Arc<Loan>>,
+}
+
+impl<'s> Lending<'s> {
+    /// This connection, with this helper.
+    pub(crate) fn new(tcp: Tcp<'s>, stream: &'s Arc<TcpStream>, helper: &'s Helper) -> Lending<'s> {
+        Lending { tcp, stream, helper, loan: None }
+    }
+}
+
+impl Transport for Lending<'_> {
+    fn receive(&mut self, buffer: &mut [u8], time: Duration) -> io::Result<Transfer> {
+        self.tcp.receive(buffer, time)
+    }
+
+    fn send(&mut self, bytes: &[u8], more: bool, time: Duration) -> io::Result<Transfer> {
+        self.tcp.send(bytes, more, time)
+    }
+
+    fn send_file(&mut self, file: &File, length: u64, time: Duration) -> io::Result<Transfer> {
+        self.tcp.send_file(file, length, time)
+    }
+
+    fn lend(&mut self, bytes: &mut Vec<u8>) -> bool {
+        if self.loan.is_none() {
+            self.loan = self.helper.loan(self.stream);
+        }
+        let Some(loan) = &self.loan else { return false };
+        loan.lend(bytes);
+        true
+    }
+
+    fn take_back(&mut self, bytes: &mut Vec<u8>) -> io::Result<()> {
+        self.loan.as_ref().map_or(Ok(()), |loan| loan.take_back(bytes))
+    }
+}
