@@ -32,7 +32,7 @@ impl Transport for Client<'_> {
         Ok(Transfer { bytes: Some(count), waited: Duration::ZERO })
     }
 
-    fn send(&mut self, bytes: &[u8], _: bool, _: Duration) -> io::Result<Transfer> {
+    fn send(&mut self, bytes: &[u8], _: Duration) -> io::Result<Transfer> {
         Ok(Transfer { bytes: Some(bytes.len()), waited: Duration::ZERO })
     }
 }

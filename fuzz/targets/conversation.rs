@@ -57,7 +57,7 @@ impl Transport for Client<'_> {
         Ok(Transfer { bytes: Some(count), waited })
     }
 
-    fn send(&mut self, bytes: &[u8], _more: bool, _time: Duration) -> io::Result<Transfer> {
+    fn send(&mut self, bytes: &[u8], _time: Duration) -> io::Result<Transfer> {
         self.answers.extend_from_slice(bytes);
         Ok(Transfer { bytes: Some(bytes.len()), waited: Duration::ZERO })
     }

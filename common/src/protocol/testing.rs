@@ -80,7 +80,7 @@ impl Transport for Script {
         Ok(Transfer { bytes: Some(bytes), waited })
     }
 
-    fn send(&mut self, bytes: &[u8], _more: bool, time: Duration) -> io::Result<Transfer> {
+    fn send(&mut self, bytes: &[u8], time: Duration) -> io::Result<Transfer> {
         let (most, delay) = self.takes.unwrap_or((usize::MAX, Duration::ZERO));
         if delay > time {
             self.takes = Some((most, delay - time));

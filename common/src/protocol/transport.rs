@@ -31,12 +31,12 @@ pub trait Transport {
     /// When the connection is broken.
     fn receive(&mut self, buffer: &mut [u8], time: Duration) -> io::Result<Transfer>;
 
-    /// Sends some of these bytes, waiting for `time` at most. `more` says that others follow at once.
+    /// Sends some of these bytes, waiting for `time` at most.
     ///
     /// # Errors
     ///
     /// When the connection is broken.
-    fn send(&mut self, bytes: &[u8], more: bool, time: Duration) -> io::Result<Transfer>;
+    fn send(&mut self, bytes: &[u8], time: Duration) -> io::Result<Transfer>;
 
     /// Sends some of a file, from where it stands, `length` bytes and `time` at most. No bytes: the
     /// file has no more.
@@ -182,26 +182,22 @@ impl Outbox {
 
     /// Sends all of it.
     pub(crate) fn flush(&mut self, transport: &mut dyn Transport) -> io::Result<()> {
-        self.flush_before(false, transport)
-    }
-
-    fn flush_before(&mut self, more: bool, transport: &mut dyn Transport) -> io::Result<()> {
         self.take_back(transport)?;
         if self.is_empty() {
             return Ok(());
         }
         let mut bytes = std::mem::take(&mut self.bytes);
-        self.send(&bytes, more, transport)?;
+        self.send(&bytes, transport)?;
         bytes.clear();
         bytes.shrink_to(MOST_KEPT);
         self.bytes = bytes;
         Ok(())
     }
 
-    fn send(&mut self, bytes: &[u8], more: bool, transport: &mut dyn Transport) -> io::Result<()> {
+    fn send(&mut self, bytes: &[u8], transport: &mut dyn Transport) -> io::Result<()> {
         let mut rest = bytes;
         while !rest.is_empty() {
-            let count = self.attempt(|time| transport.send(rest, more, time))?;
+            let count = self.attempt(|time| transport.send(rest, time))?;
             rest = &rest[count..];
         }
         Ok(())
@@ -254,10 +250,10 @@ impl Write for Line<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.outbox.take_back(self.transport)?;
         if self.outbox.bytes.len() + bytes.len() > MOST_PENDING {
-            self.outbox.flush_before(true, self.transport)?;
+            self.flush()?;
         }
         if bytes.len() > MOST_PENDING {
-            return self.outbox.attempt(|time| self.transport.send(bytes, false, time));
+            return self.outbox.attempt(|time| self.transport.send(bytes, time));
         }
         self.outbox.bytes.extend_from_slice(bytes);
         Ok(bytes.len())
@@ -275,7 +271,7 @@ impl Stream for Line<'_> {
     }
 
     fn send_file(&mut self, file: &File, length: u64) -> io::Result<()> {
-        self.outbox.flush_before(true, self.transport)?;
+        self.flush()?;
         let mut left = length;
         while left > 0 {
             match self.outbox.attempt(|time| self.transport.send_file(file, left, time)) {

@@ -31,8 +31,8 @@ impl Transport for Lending<'_> {
         self.tcp.receive(buffer, time)
     }
 
-    fn send(&mut self, bytes: &[u8], more: bool, time: Duration) -> io::Result<Transfer> {
-        self.tcp.send(bytes, more, time)
+    fn send(&mut self, bytes: &[u8], time: Duration) -> io::Result<Transfer> {
+        self.tcp.send(bytes, time)
     }
 
     fn send_file(&mut self, file: &File, length: u64, time: Duration) -> io::Result<Transfer> {

@@ -70,9 +70,9 @@ impl Transport for Tcp<'_> {
         timed(|| self.stream.read(buffer))
     }
 
-    fn send(&mut self, bytes: &[u8], more: bool, time: Duration) -> io::Result<Transfer> {
+    fn send(&mut self, bytes: &[u8], time: Duration) -> io::Result<Transfer> {
         self.limit_writes(time)?;
-        timed(|| send(self.stream, bytes, more))
+        timed(|| self.stream.write(bytes))
     }
 
     fn send_file(&mut self, file: &File, length: u64, time: Duration) -> io::Result<Transfer> {
@@ -115,18 +115,6 @@ fn timed(transfer: impl FnOnce() -> io::Result<usize>) -> io::Result<Transfer> {
         }
         Err(error) => Err(error),
     }
-}
-
-/// Sends bytes; with `more`, the system may wait for what follows, to send both together.
-#[cfg(target_os = "linux")]
-fn send(stream: &TcpStream, bytes: &[u8], more: bool) -> io::Result<usize> {
-    let flags = if more { libc::MSG_MORE } else { 0 };
-    SockRef::from(stream).send_with_flags(bytes, flags | libc::MSG_NOSIGNAL)
-}
-
-#[cfg(not(target_os = "linux"))]
-fn send(mut stream: &TcpStream, bytes: &[u8], _more: bool) -> io::Result<usize> {
-    stream.write(bytes)
 }
 
 /// Whether a socket that blocks can be read and written without waiting, for a single call.
