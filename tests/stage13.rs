@@ -189,7 +189,8 @@ fn sends_what_there_is_as_it_comes() -> Check {
         let _ = client.wait_for_more(Duration::from_millis(20));
     }
     if client.has_received(b"1\n") {
-        let failure = client.failure("the first line of the countdown came together with the last");
+        let problem = "the first line of the countdown came together with the last";
+        let failure = client.failure_with_all(problem);
         return Err(failure.because(why).read(server.chapter()));
     }
     server.answer(&mut client).status(200).body("3\n2\n1\n").because_in_any_case(why)?;

@@ -251,12 +251,14 @@ fn without_date(report: &str) -> String {
     lines.collect::<Vec<_>>().join("\n")
 }
 
-/// Replaces the temporary directory, which varies, by a word.
+/// Replaces the temporary directory, which varies, by a word. What it holds while uploads are on
+/// their way depends on the moment.
 fn without_directory(report: &str) -> String {
     let Some((before, rest)) = report.split_once(" --directory ") else {
         return report.to_owned();
     };
-    let end = rest.find(", which").unwrap_or(rest.len());
+    let has_uploads = before.ends_with("--max-connections 3");
+    let end = rest.find(if has_uploads { "\n" } else { ", which" }).unwrap_or(rest.len());
     format!("{before} --directory DIRECTORY{}", &rest[end..])
 }
 

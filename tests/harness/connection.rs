@@ -257,6 +257,14 @@ impl Connection {
         Failure::new(problem).bytes(self.sent(), self.unread())
     }
 
+    /// As [`Connection::failure`], with all of the answer: what has come of it at this moment is
+    /// a matter of chance.
+    pub fn failure_with_all(&mut self, problem: impl Into<String>) -> Failure {
+        // An answer that does not end well is shown as far as it came.
+        let _ = answer::read(self, "GET");
+        self.failure(problem)
+    }
+
     /// What was sent since the last answer.
     pub(crate) fn sent(&self) -> &[u8] {
         &self.sent[self.unanswered..]
