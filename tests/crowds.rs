@@ -1,7 +1,7 @@
 //! Many clients at once, and what they cost. This prints the figures of the chapter, in some minutes:
 //!
 //! ```text
-//! CROWD=10000 cargo test --test crowds -- --nocapture --test-threads 1
+//! CROWD=8000 cargo test --release --test crowds -- --nocapture --test-threads 1
 //! ```
 //!
 //! Each client takes a file descriptor here and one in the server: `ulimit -n` must allow that.
