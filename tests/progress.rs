@@ -2,40 +2,109 @@
 
 #![cfg(unix)] // the server is named as a Unix shell would
 
-use std::process::{Command, Output};
+use std::fs;
+use std::io::{self, BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread;
+use std::time::Duration;
 
 use harness::{Failure, own_command, repository};
 use pretty_assertions::assert_eq;
+use tempfile::TempDir;
 
-fn next(server: Option<&str>) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_next"));
-    command.current_dir(repository()).env_remove("PORT").env_remove("SERVER");
-    if let Some(server) = server {
-        command.env("SERVER", server);
-    }
-    command.output().expect("it can be run")
+/// Longer than the checks of a stage take on a busy machine.
+const DEADLINE: Duration = Duration::from_secs(60);
+
+/// A server that changes: its command stays the same, and starts one stage of the course or another.
+struct Learner {
+    directory: TempDir,
 }
 
-fn own(stage: &'static str) -> Result<String, Failure> {
-    Ok(format!("'{}'", own_command(stage)?.get_program().to_string_lossy()))
+impl Learner {
+    fn new() -> Learner {
+        Learner { directory: TempDir::new().expect("a temporary directory") }
+    }
+
+    fn server(&self) -> PathBuf {
+        self.directory.path().join("server")
+    }
+
+    /// Has the learner come as far as this stage.
+    fn writes(&self, stage: &str) -> Result<(), Failure> {
+        let new = self.directory.path().join("new");
+        fs::copy(own_command(stage)?.get_program(), &new).expect("it can be copied");
+        fs::rename(new, self.server()).expect("it can be replaced");
+        Ok(())
+    }
+
+    fn command(&self, args: &[&str]) -> Command {
+        let mut command = next(args);
+        command.env("SERVER", self.server());
+        command
+    }
+
+    /// The exit code of `cargo next`, and its screen, with this server's path replaced.
+    fn next(&self, args: &[&str]) -> (Option<i32>, String) {
+        let output = self.command(args).output().expect("it can be run");
+        let path = self.server().display().to_string();
+        (output.status.code(), screen(&output).replace(&path, "./server"))
+    }
+}
+
+impl Drop for Learner {
+    /// Removes what was remembered about the server.
+    fn drop(&mut self) {
+        let memory =
+            Path::new(env!("CARGO_BIN_EXE_next")).ancestors().nth(2).map(|it| it.join("next"));
+        let entries = memory.into_iter().filter_map(|it| fs::read_dir(it).ok()).flatten().flatten();
+        let server = self.server().display().to_string();
+        for path in entries.map(|entry| entry.path()) {
+            if fs::read_to_string(&path).is_ok_and(|text| text.contains(&server)) {
+                let _ = fs::remove_file(path);
+            }
+        }
+    }
+}
+
+fn next(args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_next"));
+    command.args(args).current_dir(repository()).env_remove("PORT").env_remove("SERVER");
+    command
+}
+
+fn screen(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
 #[test]
-fn shows_what_stands_what_fails_and_where_to_go_on() -> Result<(), Failure> {
-    let server = own("stage04")?;
-    let output = next(Some(&server));
-    assert_eq!(output.status.code(), Some(1));
-    let screen = String::from_utf8_lossy(&output.stdout).replace(&server, "OUR-SERVER");
-    let (list, _) = screen.split_once("  output ").expect("the server's log is shown");
-    assert_eq!(
-        list,
-        r#"Checking SERVER, which is: OUR-SERVER.
+fn a_stage_that_is_done_is_celebrated_and_the_next_is_explained_when_it_is_begun()
+-> Result<(), Failure> {
+    let learner = Learner::new();
+    learner.writes("stage04")?;
+    let (code, screen) = learner.next(&[]);
+    let list = "Checking SERVER, which is: ./server.
 
   ok  01 bind
   ok  02 respond 200
   ok  03 respond 404
   ok  04 echo
-  no  05 headers
+";
+    assert_eq!(
+        screen,
+        format!("{list}\n  ####>........  Stage 4 is done (4 of 13). Next: docs/05-headers.md\n")
+    );
+    assert_eq!(code, Some(0));
+    let (code, screen) = learner.next(&[]);
+    assert_eq!(code, Some(1));
+    let (beginning, _) = screen.split_once("  output ").expect("the server's log is shown");
+    assert_eq!(
+        beginning,
+        format!(
+            r#"{list}  no  05 headers
+
+  ####>........
 
       no  answers_with_the_user_agent
       no  header_names_ignore_case
@@ -58,6 +127,7 @@ Error: the status is 404, not 200
             \r\n
 
 "#
+        )
     );
     let (_, end) = screen.split_once("  why ").expect("the reason is given");
     assert_eq!(
@@ -76,28 +146,100 @@ One way to do it:  git diff --no-index stages/04-echo/main.rs stages/05-headers/
 }
 
 #[test]
-fn says_so_when_every_stage_stands() -> Result<(), Failure> {
-    let output = next(Some(&own("stage13")?));
-    let screen = String::from_utf8_lossy(&output.stdout);
-    assert!(screen.ends_with("  ok  13 chunked\n\nAll 13 stages pass.\n"), "{screen}");
-    assert_eq!(output.status.code(), Some(0));
+fn a_stage_that_passed_before_is_said_to_be_broken() -> Result<(), Failure> {
+    let learner = Learner::new();
+    learner.writes("stage03")?;
+    assert_eq!(learner.next(&["2-3"]).0, Some(0));
+    learner.writes("stage02")?;
+    let (code, screen) = learner.next(&["2-3"]);
+    assert_eq!(code, Some(1));
+    let (_, news) = screen.split_once("no  03 respond 404\n").expect("it is listed");
+    let begin =
+        "\n  .#>..........\n\nStage 3 passed before. Your last change broke it.\n\n      no  ";
+    assert!(news.starts_with(begin), "{screen}");
+    Ok(())
+}
+
+#[test]
+fn some_stages_can_be_run_alone() -> Result<(), Failure> {
+    let learner = Learner::new();
+    learner.writes("stage05")?;
+    let (code, screen) = learner.next(&["2-3"]);
+    assert!(screen.ends_with("\n  .##..........\n\nStages 2 to 3 pass.\n"), "{screen}");
+    assert_eq!(code, Some(0));
+    let (code, screen) = learner.next(&["6"]);
+    assert!(screen.contains("no  06 concurrency"), "{screen}");
+    assert_eq!(code, Some(1));
+    Ok(())
+}
+
+#[test]
+fn the_last_stage_is_an_end() -> Result<(), Failure> {
+    let learner = Learner::new();
+    learner.writes("stage13")?;
+    let (code, screen) = learner.next(&[]);
+    assert!(
+        screen.contains("\n  #############\n\nAll 13 stages pass.\n\nYou have built"),
+        "{screen}"
+    );
+    assert_eq!(code, Some(0));
+    Ok(())
+}
+
+#[test]
+fn what_is_not_understood_is_refused() {
+    for args in [&["0"][..], &["99"], &["5-3"], &["x"], &["--wacht"], &["1", "2"]] {
+        let output = next(args).output().expect("it can be run");
+        let message = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{args:?} {message}");
+        assert!(message.starts_with("error: "), "{args:?} {message}");
+    }
+    let help = next(&["--help"]).output().expect("it can be run");
+    assert!(screen(&help).contains("Usage: cargo next [OPTIONS] [STAGES]"), "{}", screen(&help));
+}
+
+#[test]
+fn runs_again_when_the_server_changes() -> Result<(), Failure> {
+    let learner = Learner::new();
+    learner.writes("stage01")?;
+    let mut command = learner.command(&["1-2", "--watch"]);
+    let mut child = command.stdout(Stdio::piped()).spawn().expect("it can be run");
+    let output = child.stdout.take().expect("it is piped");
+    let (sender, lines) = mpsc::channel();
+    thread::spawn(move || BufReader::new(output).lines().try_for_each(|line| sender.send(line)));
+    let wait_for = |words: &str| {
+        let is_it = |line: io::Result<String>| line.is_ok_and(|line| line.contains(words));
+        while !is_it(lines.recv_timeout(DEADLINE)?) {}
+        Ok(())
+    };
+    let shown = || -> Result<(), RecvTimeoutError> {
+        wait_for("Stage 1 is done (1 of 13). Next: docs/02-respond-200.md")?;
+        wait_for("Waiting for a change")?;
+        learner.writes("stage02").expect("it is built");
+        wait_for("server has changed")?;
+        wait_for("Stages 1 to 2 pass.")
+    };
+    let shown = shown();
+    child.kill().and_then(|()| child.wait()).expect("it runs until it is ended");
+    assert_eq!(shown, Ok(()));
     Ok(())
 }
 
 #[test]
 fn a_server_in_the_background_is_named_as_the_mistake_and_not_started() {
-    let directory = tempfile::TempDir::new().expect("a temporary directory");
+    let directory = TempDir::new().expect("a temporary directory");
     let witness = directory.path().join("started");
-    let output = next(Some(&format!("touch '{}'; sleep 100 &", witness.display())));
-    let screen = String::from_utf8_lossy(&output.stdout);
+    let server = format!("touch '{}'; sleep 100 &", witness.display());
+    let output = next(&["1"]).env("SERVER", server).output().expect("it can be run");
+    let screen = screen(&output);
     assert!(screen.contains("Error: the command in SERVER ends with &"), "{screen}");
     assert!(!witness.exists());
 }
 
 #[test]
 fn a_program_that_is_not_there_is_named() {
-    let output = next(Some("no-such-program"));
-    let screen = String::from_utf8_lossy(&output.stdout);
+    let output = next(&["1"]).env("SERVER", "no-such-program").output().expect("it can be run");
+    let screen = screen(&output);
     assert!(screen.contains("Error: the command in SERVER starts no program"), "{screen}");
     assert!(screen.contains("no-such-program: not found"), "{screen}");
 }

@@ -16,7 +16,7 @@ use std::process::Command;
 use std::sync::{Mutex, OnceLock};
 use std::thread;
 
-use harness::{cargo, check_programs, own_command, repository};
+use harness::{Stage, cargo, check_programs, own_command, repository};
 use pretty_assertions::assert_eq;
 
 /// A mistake, the stage and the check that must catch it, and the sentence it must get.
@@ -176,8 +176,8 @@ fn command(variant: &str) -> String {
     let examples = wrong_servers().display();
     if let Some(mistake) = variant.strip_prefix("chunks:") {
         format!("MISTAKE={mistake} '{examples}/wrong_chunks'")
-    } else if variant == "stage12" {
-        let own = own_command("stage12").unwrap_or_else(|failure| panic!("{failure:?}"));
+    } else if variant.starts_with("stage") {
+        let own = own_command(variant).unwrap_or_else(|failure| panic!("{failure:?}"));
         format!("'{}'", own.get_program().to_string_lossy())
     } else {
         format!("'{examples}/wrong' {variant}")
@@ -306,6 +306,22 @@ fn no_mistake_is_blamed_on_the_stage_before() {
     let complaints = complaints(&variants, |variant| {
         let Some(stage) = stage_before(variant) else { return Ok(()) };
         run(variant, stage, None).map_err(|output| format!("{variant}\n{output}"))
+    });
+    assert!(complaints.is_empty(), "{}", complaints.join("\n"));
+}
+
+/// By its first check `cargo next` knows whether somebody has begun a stage.
+#[test]
+fn the_first_check_of_a_stage_is_about_what_is_new() {
+    let stages = Stage::all();
+    let pairs: Vec<_> = stages.iter().zip(&stages[1..]).collect();
+    let complaints = complaints(&pairs, |(before, stage)| {
+        let (before, number) = (before.name(), stage.order().parse().expect("a number"));
+        let first = stage.checks().remove(0);
+        match run(&before, number, Some(&first)) {
+            Ok(()) => Err(format!("{before} passes {first}, the first check of {}", stage.name())),
+            Err(_) => Ok(()),
+        }
     });
     assert!(complaints.is_empty(), "{}", complaints.join("\n"));
 }

@@ -46,10 +46,10 @@ pub(crate) fn command(stage: &'static str) -> Result<Command, Failure> {
 /// # Errors
 ///
 /// When it cannot be built.
-pub fn own_command(stage: &'static str) -> Result<Command, Failure> {
-    static BUILT: Mutex<BTreeMap<&str, Choice>> = Mutex::new(BTreeMap::new());
+pub fn own_command(stage: &str) -> Result<Command, Failure> {
+    static BUILT: Mutex<BTreeMap<String, Choice>> = Mutex::new(BTreeMap::new());
     let mut built = BUILT.lock().unwrap_or_else(PoisonError::into_inner);
-    to_command(built.entry(stage).or_insert_with(|| build(stage)))
+    to_command(built.entry(stage.to_owned()).or_insert_with(|| build(stage)))
 }
 
 fn to_command(choice: &Choice) -> Result<Command, Failure> {
@@ -80,9 +80,10 @@ fn missing_crate(package: &str) -> Option<String> {
     let (code, manifest) = (read("src/main.rs")?, read("Cargo.toml")?);
     let is_missing = |name: &&str| code.contains(&format!("{name}::")) && !manifest.contains(*name);
     let missing = ["common", "flate2"].into_iter().find(is_missing)?;
+    let source = if missing == "common" { "--path common" } else { missing };
     Some(format!(
         "It uses the crate {missing}, which its Cargo.toml does not name. Say this once:\n\
-         cargo add --package mine {missing}"
+         cargo add --manifest-path stages/mine/Cargo.toml {source}"
     ))
 }
 
@@ -97,8 +98,16 @@ pub fn subject() -> Option<String> {
     command.or_else(|| has_mine().then(|| "stages/mine".to_owned()))
 }
 
+/// The files and folders of the user's server, as far as they are known: those that its command names.
+pub fn sources() -> Vec<PathBuf> {
+    let Some(line) = command_line() else { return vec![repository().join("stages/mine")] };
+    let words = line.split_whitespace().map(|word| word.trim_matches(['"', '\'', ';', '&']));
+    let paths = words.filter(|word| !word.is_empty()).map(|word| repository().join(word));
+    paths.filter_map(|path| path.canonicalize().ok()).collect()
+}
+
 /// Chooses, and says what was chosen on a line of its own, which the test runner lets through.
-fn choose(stage: &'static str) -> Choice {
+fn choose(stage: &str) -> Choice {
     let shown = subject().unwrap_or_else(|| format!("this repository's {stage}"));
     let _ = std::io::stderr().write_all(format!("{stage}: checking {shown}\n").as_bytes());
     match command_line() {
@@ -109,10 +118,13 @@ fn choose(stage: &'static str) -> Choice {
 }
 
 /// Builds a binary of this workspace, in the profile that this test was built in.
-fn build(name: &'static str) -> Choice {
+fn build(name: &str) -> Choice {
     let cargo = env::var_os("CARGO").unwrap_or("cargo".into());
     let mut command = Command::new(cargo);
     command.args(["build", "--quiet", "--bin", name]).current_dir(repository());
+    if name == "mine" {
+        command.args(["--manifest-path", "stages/mine/Cargo.toml"]);
+    }
     let Some(profile) = profile_directory() else { return Choice::Broken(name.to_owned()) };
     if profile.ends_with("release") {
         command.arg("--release");

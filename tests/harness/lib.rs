@@ -46,7 +46,7 @@ mod stages;
 
 pub use answer::Answer;
 pub use background::{Background, free_port};
-pub use choice::{own_command, subject};
+pub use choice::{own_command, sources, subject};
 pub use connection::Connection;
 pub use exchange::{Exchange, Request};
 pub use failure::{Check, Failure};

@@ -35,6 +35,11 @@ impl Stage {
         self.folder.split('-').next().unwrap_or_default()
     }
 
+    /// Its number as people write it, such as `4`.
+    pub fn order(&self) -> &str {
+        self.number().trim_start_matches('0')
+    }
+
     /// The name of its program and of its checks, such as `stage04`.
     pub fn name(&self) -> String {
         format!("stage{}", self.number())

@@ -1,0 +1,95 @@
+//! The checks of one stage, run on the server.
+
+use std::collections::BTreeSet;
+use std::io::{self, BufRead, BufReader, Read};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+
+use harness::{Stage, repository};
+
+use crate::waiting;
+
+/// What the checks of a stage found.
+pub(crate) struct Findings {
+    /// The names of the checks that failed.
+    pub(crate) failed: BTreeSet<String>,
+    /// What the test runner wrote, with a report for each failed check.
+    reports: String,
+    /// What the compiler said, if the server had to be built.
+    pub(crate) compiler: String,
+}
+
+/// Runs the program with the checks of a stage.
+///
+/// # Errors
+///
+/// When it cannot be run.
+pub(crate) fn run(program: &Path, stage: &Stage) -> io::Result<Findings> {
+    let finished = AtomicUsize::new(0);
+    let count = stage.checks().len();
+    let what = || {
+        let finished = finished.load(Ordering::Relaxed);
+        format!("{} {}: {finished} of {count} checks", stage.number(), stage.title())
+    };
+    let (reports, compiler) = waiting::show(what, || collect(program, &finished))?;
+    let failed = reports
+        .lines()
+        .filter_map(|line| line.strip_prefix("test ")?.strip_suffix(" ... FAILED"))
+        .map(str::to_owned)
+        .collect();
+    Ok(Findings { failed, reports, compiler })
+}
+
+/// Returns what the program writes to stdout and stderr, and counts the checks that have finished.
+fn collect(program: &Path, finished: &AtomicUsize) -> io::Result<(String, String)> {
+    let mut child = Command::new(program)
+        .current_dir(repository().join("tests")) // as cargo does
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()?;
+    let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+    let compiler = thread::spawn(move || {
+        let mut bytes = Vec::new();
+        stderr.map(|mut stderr| stderr.read_to_end(&mut bytes));
+        String::from_utf8_lossy(&bytes).into_owned()
+    });
+    let mut reports = String::new();
+    for line in stdout.into_iter().flat_map(|it| BufReader::new(it).split(b'\n')) {
+        let line = String::from_utf8_lossy(&line?).into_owned();
+        if line.starts_with("test ") {
+            finished.fetch_add(1, Ordering::Relaxed);
+        }
+        reports += &(line + "\n");
+    }
+    child.wait()?;
+    Ok((reports, compiler.join().unwrap_or_default()))
+}
+
+impl Findings {
+    /// Whether the stage's main check passed, the first: a server that has not come to the stage
+    /// cannot pass it, as it can some of the others.
+    pub(crate) fn main_check_passed(&self, stage: &Stage) -> bool {
+        stage.checks().first().is_some_and(|main| !self.failed.contains(main))
+    }
+
+    /// The report of the first check that failed.
+    pub(crate) fn first_report(&self, stage: &Stage) -> &str {
+        let checks = stage.checks();
+        let first = checks.iter().find(|check| self.failed.contains(*check));
+        first.and_then(|check| report(&self.reports, check)).unwrap_or_default()
+    }
+
+    /// The same, if the server does not compile.
+    pub(crate) fn compiler_report(&self, stage: &Stage) -> Option<&str> {
+        Some(self.first_report(stage)).filter(|report| report.contains("does not compile"))
+    }
+}
+
+/// The report of one check in what the test runner wrote.
+fn report<'r>(reports: &'r str, check: &str) -> Option<&'r str> {
+    let (_, rest) = reports.split_once(&format!("---- {check} stdout ----\n"))?;
+    let end = rest.find("\n---- ").or(rest.find("\nfailures:\n")).unwrap_or(rest.len());
+    Some(rest[..end].trim())
+}

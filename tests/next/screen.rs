@@ -1,0 +1,154 @@
+//! What a learner sees.
+
+use std::env;
+use std::io::{self, IsTerminal, Write};
+
+use harness::{Stage, subject};
+
+use crate::checks::Findings;
+use crate::progress::Progress;
+
+/// Says which server is checked.
+pub(crate) fn show_subject(out: &mut impl Write) -> io::Result<()> {
+    let own = || "the course's own stages: there is no stages/mine yet".to_owned();
+    writeln!(out, "Checking {}.\n", subject().unwrap_or_else(own))
+}
+
+/// A stage that passes, in the list of stages.
+pub(crate) fn show_pass(out: &mut impl Write, stage: &Stage) -> io::Result<()> {
+    writeln!(out, "  {}  {} {}", green("ok"), stage.number(), stage.title())
+}
+
+/// All stages in one line: `#` passed, `>` the current one, `.` to come.
+fn way(stages: &[Stage], current: Option<&Stage>, progress: &Progress) -> String {
+    let mark = |stage: &Stage| match stage {
+        _ if current == Some(stage) => '>',
+        _ if progress.has_passed(stage) => '#',
+        _ => '.',
+    };
+    green(&stages.iter().map(mark).collect::<String>())
+}
+
+/// Celebrates the last stage that has passed for the first time, and names the next chapter.
+pub(crate) fn show_done(
+    out: &mut impl Write,
+    done: &Stage,
+    next: &Stage,
+    stages: &[Stage],
+    progress: &Progress,
+) -> io::Result<()> {
+    let passed = stages.iter().filter(|stage| progress.has_passed(stage)).count();
+    let (way, total) = (way(stages, Some(next), progress), stages.len());
+    let (number, chapter) = (done.order(), next.chapter());
+    writeln!(out, "\n  {way}  Stage {number} is done ({passed} of {total}). Next: {chapter}")
+}
+
+/// Lists the checks of a stage that fails, reports the first that does, and says where to go on.
+pub(crate) fn show_failure(
+    out: &mut impl Write,
+    stage: &Stage,
+    findings: &Findings,
+    stages: &[Stage],
+    progress: &Progress,
+) -> io::Result<()> {
+    writeln!(out, "  {}  {} {}", red("no"), stage.number(), stage.title())?;
+    if progress.is_kept() {
+        writeln!(out, "\n  {}", way(stages, Some(stage), progress))?;
+    }
+    if progress.has_passed(stage) {
+        let number = stage.order();
+        writeln!(out, "\nStage {number} passed before. Your last change broke it.")?;
+    }
+    writeln!(out)?;
+    for check in stage.checks() {
+        let mark = if findings.failed.contains(&check) { red("no") } else { green("ok") };
+        writeln!(out, "      {mark}  {check}")?;
+    }
+    let report = findings.first_report(stage);
+    writeln!(out, "\n{report}\n")?;
+    show_help(out, stages, stage, report)
+}
+
+/// Where to go on from a stage that fails, in steps.
+fn show_help(
+    out: &mut impl Write,
+    stages: &[Stage],
+    stage: &Stage,
+    report: &str,
+) -> io::Result<()> {
+    // What breaks an early stage may be the subject of a later one.
+    let (_, page) = report.rsplit_once("  read ").unwrap_or_default();
+    let page = page.trim();
+    writeln!(out, "To run this stage alone:  cargo test --test {}", stage.name())?;
+    writeln!(out, "Still stuck?  The chapter has a list of causes: {page}#stuck")?;
+    let solved = stages.iter().position(|it| it.chapter() == page);
+    let main = |stage: &Stage| format!("stages/{}/main.rs", stage.folder);
+    match solved {
+        Some(0) | None => writeln!(out, "One way to do it:  {}", main(stage)),
+        Some(at) => {
+            let (before, after) = (main(&stages[at - 1]), main(&stages[at]));
+            writeln!(out, "One way to do it:  git diff --no-index {before} {after}")
+        }
+    }
+}
+
+/// What the compiler said about a server that it did not accept.
+pub(crate) fn show_compiler(out: &mut impl Write, compiler: &str, report: &str) -> io::Result<()> {
+    let lines = compiler.lines().filter(|line| !line.contains(": checking "));
+    writeln!(out, "{}\n\n{report}", lines.collect::<Vec<_>>().join("\n"))?;
+    writeln!(out, "\nNo check has run.")
+}
+
+/// The end of a run in which nothing failed.
+pub(crate) fn show_success(
+    out: &mut impl Write,
+    ran: &[Stage],
+    stages: &[Stage],
+    progress: &Progress,
+) -> io::Result<()> {
+    let passes_all = stages.iter().all(|stage| progress.has_passed(stage));
+    if progress.is_kept() {
+        writeln!(out, "\n  {}", way(stages, None, progress))?;
+    }
+    match ran {
+        _ if ran.len() == stages.len() => writeln!(out, "\nAll {} stages pass.", ran.len())?,
+        [one] => writeln!(out, "\nStage {} passes.", one.order())?,
+        [first, .., last] => writeln!(out, "\nStages {} to {} pass.", first.order(), last.order())?,
+        [] => {}
+    }
+    match progress.is_kept() {
+        true if passes_all && ran.last() == stages.last() => writeln!(out, "\n{}", THE_END.trim()),
+        true => Ok(()),
+        false => writeln!(out, "They are the course's own. To write yours: {INTRODUCTION}"),
+    }
+}
+
+const INTRODUCTION: &str = "docs/00-introduction.md";
+
+const THE_END: &str = "
+You have built an HTTP/1.1 server. It
+  - talks to browsers, curl and proxies, over connections that stay open;
+  - sends and stores files of any size, whole or not at all, and only those it should;
+  - compresses what the client can decompress, and streams what has no length yet;
+  - refuses what is wrong and says why, and gives up what is too slow, too large or too much;
+  - serves many clients at the same time, and stops without losing an answer.
+
+From here: put it beside servers that people trust, with docs/strict.md and docs/speed.md. Read
+common/src/lib.rs, which does the same for good. Or point your server at something you care about.
+";
+
+fn green(word: &str) -> String {
+    coloured(word, 32)
+}
+
+fn red(word: &str) -> String {
+    coloured(word, 31)
+}
+
+fn coloured(word: &str, colour: u8) -> String {
+    if io::stdout().is_terminal() && env::var_os("NO_COLOR").is_none() {
+        format!("\x1b[{colour}m{word}\x1b[0m")
+    } else {
+        word.to_owned()
+    }
+}
