@@ -164,23 +164,23 @@ fn checks(stage: usize) -> &'static PathBuf {
 fn wrong_servers() -> &'static PathBuf {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     BUILT.get_or_init(|| {
-        let built = cargo(&["build", "--package", "tests", "--examples"]);
+        let built = cargo(&["build", "--package", "wrong"]);
         built.unwrap_or_else(|said| panic!("{said}"));
-        checks(1).parent().expect("a directory").with_file_name("examples")
+        checks(1).ancestors().nth(2).expect("a directory").to_owned()
     })
 }
 
-/// The command that starts a wrong server: one of tests/wrong/, one of tests/wrong_chunks/, or the
+/// The command that starts a wrong server: one of those in tests/wrong/, or the
 /// stage before, which does not know what is new.
 fn command(variant: &str) -> String {
-    let examples = wrong_servers().display();
+    let programs = wrong_servers().display();
     if let Some(mistake) = variant.strip_prefix("chunks:") {
-        format!("MISTAKE={mistake} '{examples}/wrong_chunks'")
+        format!("MISTAKE={mistake} '{programs}/wrong-chunks'")
     } else if variant.starts_with("stage") {
         let own = own_command(variant).unwrap_or_else(|failure| panic!("{failure:?}"));
         format!("'{}'", own.get_program().to_string_lossy())
     } else {
-        format!("'{examples}/wrong' {variant}")
+        format!("'{programs}/wrong' {variant}")
     }
 }
 

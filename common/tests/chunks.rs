@@ -1,7 +1,7 @@
 //! The decoder of chunks that stage 13 writes by hand, and the one that `common` has for good: they accept
 //! the same bodies, find the same content in them and the same end, and refuse the same.
 
-#[path = "../stages/13-chunked/chunks.rs"]
+#[path = "../../stages/13-chunked/chunks.rs"]
 #[allow(dead_code)] // it writes chunks as well
 mod chunks;
 
