@@ -59,7 +59,7 @@ fn idle_clients_cost_little_memory() -> Check {
         }
         for client in &mut *clients {
             let answer = server.answer(client).status(200).body("hello");
-            answer.because_in_any_case("There is room for all of these clients.")?;
+            answer.because("There is room for all of these clients.")?;
         }
         expect_little_memory(server, "idle clients", before)
     })
@@ -78,7 +78,7 @@ fn endless_heads_cost_little_memory() -> Check {
         }
         for client in &mut *clients {
             let answer = server.answer(client).status(431);
-            answer.because_in_any_case("A head has 16 KiB at most.")?;
+            answer.because("A head has 16 KiB at most.")?;
         }
         expect_little_memory(server, "clients with endless heads", before)
     })

@@ -126,6 +126,8 @@ Error: the status is 404, not 200
             Content-Length: 0\r\n
             \r\n
 
+  expected  status 200, Content-Type: text/plain, the body "foobar/1.2.3"
+
 "#
         )
     );

@@ -27,33 +27,35 @@ fn goes_on_after_clients_have_left() -> Check {
     let why = "Clients connected, and left without a word. A server goes on until it is stopped, \
                whatever its clients do.";
     for _ in 0..20 {
-        let client = server.connect().map_err(|failure| failure.because(why))?;
+        let client = server.connect().map_err(|failure| failure.why(why))?;
         drop(client);
         thread::sleep(PAUSE);
     }
-    server.is_running().map_err(|failure| failure.because(why))
+    server.is_running().map_err(|failure| failure.why(why))
 }
 
 #[test]
 fn accepts_one_client_after_another() -> Check {
     let server = Server::start("stage01")?;
+    let why = "Three hundred clients connected, one after another, and left. Accept each of them, and be \
+               rid of it before the next.";
     for _ in 0..MANY {
-        server.connect()?;
+        server.connect().map_err(|failure| failure.why(why))?;
     }
-    server.is_running()
+    server.is_running().map_err(|failure| failure.why(why))
 }
 
 #[test]
 fn survives_clients_that_crash() -> Check {
     let server = Server::start("stage01")?;
     let why = "Clients connected, sent a few bytes, and reset their connections, as a program does \
-               that crashes. Accepting, reading or writing may fail then. A server goes on all the same.";
+               that crashes. Accepting, reading or writing may fail then. A server goes on nevertheless.";
     for _ in 0..20 {
-        let mut client = server.connect().map_err(|failure| failure.because(why))?;
+        let mut client = server.connect().map_err(|failure| failure.why(why))?;
         client.send(b"GET / HT")?;
         client.reset();
         thread::sleep(PAUSE);
     }
-    server.connect().map_err(|failure| failure.because(why))?;
-    server.is_running().map_err(|failure| failure.because(why))
+    server.connect().map_err(|failure| failure.why(why))?;
+    server.is_running().map_err(|failure| failure.why(why))
 }

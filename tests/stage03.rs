@@ -47,7 +47,7 @@ fn understands_a_request_that_arrives_byte_by_byte() -> Check {
 fn refuses_a_malformed_request_line() -> Check {
     let server = Server::start("stage03")?;
     for line in ["NONSENSE", "GET /", "GET / HTTP/1.1 and more", "GET / FTP/1.1"] {
-        server.send(format!("{line}\r\n\r\n").as_bytes()).status(400).because_in_any_case(
+        server.send(format!("{line}\r\n\r\n").as_bytes()).status(400).because(
             "A client that makes a mistake is told so: 400 Bad Request. A request line is a method, \
              a target and a version, with one space between them.",
         )?;

@@ -48,8 +48,8 @@ fn decodes_percent_escapes() -> Check {
 fn counts_bytes_not_characters() -> Check {
     let server = Server::start("stage04")?;
     server.get("/echo/caf%C3%A9").status(200).body("café").because(
-        "Content-Length counts bytes. \"é\" is one character but two bytes, c3 a9, which is why \
-         its escape has two parts.",
+        "The body is \"café\", which has five bytes in UTF-8: \"é\" is one character but two bytes, c3 \
+         a9, which is why its escape has two parts.",
     )
 }
 

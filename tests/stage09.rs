@@ -38,10 +38,18 @@ fn does_not_compress_otherwise() -> Check {
 #[test]
 fn finds_gzip_in_a_list() -> Check {
     let server = Server::start("stage09")?;
-    for accept in ["br, gzip, deflate", "br,gzip", "deflate, gzip;q=0.5", "br ,\tGZip", "*"] {
+    for accept in [
+        "br, gzip, deflate",
+        "br,gzip",
+        "deflate, gzip;q=0.5",
+        "br ,\tGZip",
+        "*",
+        "br\r\nAccept-Encoding: gzip", // on two lines
+    ] {
         ask(&server, accept).gzip_body(TEXT).because(
-            "Accept-Encoding is a list with commas, in any case. An element may have a weight \
-             after a semicolon; a * stands for all that is not named (RFC 9110, section 12.5.3).",
+            "Accept-Encoding is a list with commas, in any case, and its parts may stand on several lines. \
+             An element may have a weight after a semicolon; a * stands for all that is not named (RFC \
+             9110, sections 5.3 and 12.5.3).",
         )?;
     }
     Ok(())

@@ -7,7 +7,7 @@
 use std::thread;
 use std::time::Duration;
 
-use harness::{Check, Connection, PATIENCE, Server};
+use harness::{Check, Connection, Failure, PATIENCE, Server};
 
 /// Long enough for a server to answer a head before its body comes.
 const A_MOMENT: Duration = Duration::from_millis(20);
@@ -15,13 +15,13 @@ const A_MOMENT: Duration = Duration::from_millis(20);
 /// Asks for a text on a connection that is open, and expects it.
 fn expect_echo(server: &Server, client: &mut Connection, text: &str, why: &str) -> Check {
     client.send(format!("GET /echo/{text} HTTP/1.1\r\nHost: localhost\r\n\r\n").as_bytes())?;
-    server.answer(client).status(200).body(text).because_in_any_case(why)
+    server.answer(client).status(200).body(text).because(why)
 }
 
 /// Expects that the server closes the connection, now that it has answered.
 fn expect_close(server: &Server, client: Connection, why: &str) -> Check {
     let closed = client.expect_hang_up(PATIENCE);
-    closed.map_err(|failure| server.finish(failure.because(why)))
+    closed.map_err(|failure| server.finish(failure.why(why)))
 }
 
 #[test]
@@ -36,7 +36,7 @@ fn answers_many_requests_on_one_connection() -> Check {
         expect_echo(&server, &mut client, text, why)?;
     }
     client.send(b"GET /missing HTTP/1.1\r\nHost: localhost\r\n\r\n")?;
-    server.answer(&mut client).status(404).because_in_any_case(why)?;
+    server.answer(&mut client).status(404).because(why)?;
     let why = "The request before this one was for /missing, and got 404. That is no reason to close \
                the connection.";
     expect_echo(&server, &mut client, "six", why)
@@ -68,7 +68,7 @@ fn closes_when_the_client_asks_for_it() -> Check {
             format!("GET /echo/last HTTP/1.1\r\nHost: a\r\nConnection: {options}\r\n\r\n");
         client.send(request.as_bytes())?;
         let answer = server.answer(&mut client).status(200).body("last");
-        answer.closing().because_in_any_case(why)?;
+        answer.closing().because(why)?;
         expect_close(&server, client, why)?;
     }
     Ok(())
@@ -81,7 +81,7 @@ fn closes_after_http_1_0() -> Check {
                unless it says Connection: keep-alive.";
     let mut client = server.connect()?;
     client.send(b"GET /echo/old HTTP/1.0\r\n\r\n")?;
-    server.answer(&mut client).status(200).body("old").because_in_any_case(why)?;
+    server.answer(&mut client).status(200).body("old").because(why)?;
     expect_close(&server, client, why)
 }
 
@@ -105,7 +105,7 @@ fn answers_requests_that_were_sent_at_once() -> Check {
             index + 1
         );
         let answer = server.answer(&mut client).status(status);
-        (if status == 200 { answer.body(body) } else { answer }).because_in_any_case(&why)?;
+        (if status == 200 { answer.body(body) } else { answer }).because(&why)?;
     }
     Ok(())
 }
@@ -114,17 +114,19 @@ fn answers_requests_that_were_sent_at_once() -> Check {
 fn a_body_that_nobody_reads_is_not_the_next_request() -> Check {
     let server = Server::start("stage10")?;
     let body = b"GET /echo/smuggled HTTP/1.1\r\nHost: a\r\n\r\n";
-    let head =
-        format!("POST /nowhere HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n", body.len());
-    for pause in [Duration::ZERO, A_MOMENT] {
+    let post = "POST /nowhere";
+    for (request, pause) in [(post, Duration::ZERO), (post, A_MOMENT), ("GET /", Duration::ZERO)] {
         let mut client = server.connect()?;
-        client.send(head.as_bytes())?;
+        let length = body.len();
+        client.send(
+            format!("{request} HTTP/1.1\r\nHost: a\r\nContent-Length: {length}\r\n\r\n").as_bytes(),
+        )?;
         thread::sleep(pause);
         client.send(body)?;
         client.expect_answers(3); // there should be two, and the third is that to the body
-        let answer = server.answer(&mut client).refused();
+        let answer = server.answer(&mut client).no_server_error();
         let is_last = answer.is_last();
-        answer.because("There is nothing at /nowhere to POST to.")?;
+        answer.because("This request has a body, although nobody has any use for it.")?;
         if is_last {
             continue; // the other way to be rid of a body
         }
@@ -137,15 +139,78 @@ fn a_body_that_nobody_reads_is_not_the_next_request() -> Check {
 }
 
 #[test]
+fn a_client_that_waits_is_not_kept_waiting() -> Check {
+    let server = Server::start("stage10")?;
+    let mut client = server.connect()?;
+    client.send(
+        b"POST /nowhere HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n",
+    )?;
+    server.answer(&mut client).refused().because(
+        "There is nothing at /nowhere to POST to. The client holds its body back until it hears from you, so \
+         refuse at once: if you wait for the body first, both wait.",
+    )
+}
+
+#[test]
+fn half_a_request_waits_for_its_other_half() -> Check {
+    let server = Server::start("stage10")?;
+    let mut client = server.connect()?;
+    let second = "GET /echo/two HTTP/1.1\r\nHost: a\r\n\r\n";
+    let (half, rest) = second.split_at(12);
+    client.expect_answers(2);
+    client.send(format!("GET /echo/one HTTP/1.1\r\nHost: a\r\n\r\n{half}").as_bytes())?;
+    let why = "A request came, and half of the next one with it. The first is answered at once, and its answer \
+               does not end the connection.";
+    server.answer(&mut client).status(200).body("one").because(why)?;
+    client.send(rest.as_bytes())?;
+    let why = "Half of this request came together with the one before, and the other half later. Keep what you \
+               have read until it is used.";
+    server.answer(&mut client).status(200).body("two").because(why)
+}
+
+#[test]
+fn an_empty_line_before_a_request_is_skipped() -> Check {
+    let server = Server::start("stage10")?;
+    let mut client = server.connect()?;
+    expect_echo(&server, &mut client, "one", "This is the first request on its connection.")?;
+    client.send(b"\r\n")?;
+    let why = "Some clients send an empty line after a body, which belongs to nothing. Skip at least one before \
+               a request line (RFC 9112, section 2.2).";
+    expect_echo(&server, &mut client, "two", why)
+}
+
+#[test]
+fn each_request_has_its_own_headers() -> Check {
+    let server = Server::start("stage10")?;
+    let mut client = server.connect()?;
+    let why = "This request has a User-Agent.";
+    client.send(b"GET /user-agent HTTP/1.1\r\nHost: a\r\nUser-Agent: first\r\n\r\n")?;
+    server.answer(&mut client).status(200).body("first").because(why)?;
+    let why = "This request has another User-Agent than the one before on the same connection.";
+    client.send(b"GET /user-agent HTTP/1.1\r\nHost: a\r\nUser-Agent: second\r\n\r\n")?;
+    server.answer(&mut client).status(200).body("second").because(why)?;
+    client.send(b"GET /user-agent HTTP/1.1\r\nHost: a\r\n\r\n")?;
+    let answer = server.answer(&mut client).expect("not the body of before", |answer| {
+        if answer.body.is_empty() || answer.status >= 400 {
+            return Ok(());
+        }
+        let found = String::from_utf8_lossy(&answer.body).into_owned();
+        Err(Failure::new(format!("the body is \"{found}\", and the request has no User-Agent")))
+    });
+    answer.because(
+        "The headers of a request end with it. Begin with none for each request, wherever you keep them.",
+    )
+}
+
+#[test]
 fn every_answer_says_where_it_ends() -> Check {
     let server = Server::start_with_directory("stage10")?;
-    let mut client = server.connect()?;
     let why = "The connection stays open, so its end cannot be the end of the answer. An empty body \
                has a length, too: Content-Length: 0.";
     for path in ["/", "/missing", "/files/missing", "/user-agent"] {
-        client.send(format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n").as_bytes())?;
-        server.answer(&mut client).framed().because_in_any_case(why)?;
+        server.request("GET", path).header("User-Agent: me").send().framed().because(why)?;
     }
+    let mut client = server.connect()?;
     client.send(b"POST /files/new HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\na")?;
-    server.answer(&mut client).status(201).framed().because_in_any_case(why)
+    server.answer(&mut client).status(201).framed().because(why)
 }

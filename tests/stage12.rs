@@ -11,30 +11,32 @@ use harness::{Check, PATIENCE, Server};
 /// The pause between the bytes of a slow client.
 const SLOWLY: Duration = Duration::from_millis(100);
 
-/// Sends these lines as a head, and expects that they are refused with this status, and why.
-fn expect_refusal(server: &Server, lines: &[&str], status: u16, why: &str) -> Check {
-    let head = lines.concat() + "\r\n";
-    let answer = server.send(head.as_bytes()).status(status).closing();
-    answer.explained().because_in_any_case(why)
-}
-
 #[test]
 fn limits_what_it_reads() -> Check {
     let server = Server::start_with_args("stage12", &["--max-body", "1000"])?;
     let long = "a".repeat(20_000);
-    let why = "A head without limits fills the memory of your server. Here the target, or the headers, \
-               have more than 12,000 bytes: 414 for the one, 431 for the other. (Take 8,000 bytes at \
-               least: RFC 9112, section 3.)";
-    expect_refusal(&server, &["GET /", &long, " HTTP/1.1\r\nHost: a\r\n"], 414, why)?;
-    expect_refusal(&server, &["GET / HTTP/1.1\r\nHost: a\r\nX: ", &long, "\r\n"], 431, why)?;
-    let many = "X: y\r\n".repeat(2_000);
-    expect_refusal(&server, &["GET / HTTP/1.1\r\nHost: a\r\n", &many], 431, why)?;
-    let why =
-        "The server was started with --max-body 1000: more is refused with 413 before it is read.";
-    let post = "POST /files/a HTTP/1.1\r\nHost: a\r\nContent-Length: ";
-    expect_refusal(&server, &[post, "1001\r\n"], 413, why)?;
+    let why = "A head without limits fills the memory of your server. Take 8,000 bytes at least (RFC 9112, \
+               section 3), and refuse 20,000: with 414 if it is the target that is too long, and with 431 if it \
+               is the headers.";
+    for (lines, status) in [
+        (["GET /", &long, " HTTP/1.1\r\nHost: a\r\n"], 414),
+        (["GET / HTTP/1.1\r\nHost: a\r\nX: ", &long, "\r\n"], 431),
+        (["GET / HTTP/1.1\r\n", "Host: a\r\n", &"X: y\r\n".repeat(4_000)], 431),
+    ] {
+        let request = lines.concat() + "\r\n";
+        server.send(request.as_bytes()).status_in(&[status, 400]).closing().because(why)?;
+    }
+    let enough = format!("GET / HTTP/1.1\r\nHost: a\r\nX: {}\r\n\r\n", &long[..7_000]);
+    server
+        .send(enough.as_bytes())
+        .status(200)
+        .because("A head of 7,000 bytes is not too large.")?;
+    let why = "The server was started with --max-body 1000. A body of 1,001 bytes is refused with 413 before \
+               it is read.";
+    let post = b"POST /files/a HTTP/1.1\r\nHost: a\r\nContent-Length: 1001\r\n\r\n";
+    server.send(post).status_in(&[413, 400]).because(why)?;
     let request = server.request("POST", "/files/a").body(vec![b'a'; 1000]);
-    request.send().status(201).because("1000 bytes are not too many.")
+    request.send().status(201).because("The limit is 1000 bytes, and this body has 1,000.")
 }
 
 #[test]
@@ -46,11 +48,54 @@ fn gives_up_slow_requests() -> Check {
     while start.elapsed() < PATIENCE && client.expect_silence(SLOWLY).is_ok() {
         client.send(b"a")?;
     }
-    server.answer(&mut client).status(408).closing().because_in_any_case(
-        "This client sends a byte every tenth of a second, and the server was started with \
-         --head-timeout 1. Each of its reads is quick: a limit for each read never strikes. Limit the \
-         time of the whole head, and answer 408 Request Timeout.",
+    let why = "This client sends a byte every tenth of a second, and never comes to an end. The server was \
+               started with --head-timeout 1: answer 408 Request Timeout after a second, counted from the first \
+               byte of the request.";
+    if start.elapsed() >= PATIENCE {
+        let failure =
+            client.failure("your server still waits for the rest of the head after 5 seconds");
+        let cause = "A limit for each read never strikes: each read is quick. Limit the time of the whole head.";
+        return Err(server.finish(failure.cause(cause).why(why)));
+    }
+    server.answer(&mut client).status(408).closing().because(why)
+}
+
+#[test]
+fn gives_up_slow_bodies() -> Check {
+    let server = Server::start_with_args("stage12", &["--body-timeout", "1"])?;
+    let mut client = server.connect()?;
+    client.send(b"POST /files/a HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\nhello")?;
+    server.answer(&mut client).status(408).closing().because(
+        "The client has sent 5 bytes of 100, and no more come. The server was started with \
+         --body-timeout 1: answer 408 Request Timeout after a second.",
     )
+}
+
+#[test]
+fn closes_idle_connections() -> Check {
+    let server = Server::start_with_args("stage12", &["--idle-timeout", "1"])?;
+    let mut client = server.connect()?;
+    client.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")?;
+    server.answer(&mut client).status(200).because("This is a request.")?;
+    let why = "The client got its answer, and says nothing more. The server was started with --idle-timeout 1: \
+               close the connection after a second of silence.";
+    client.expect_hang_up(PATIENCE).map_err(|failure| server.finish(failure.why(why)))
+}
+
+#[test]
+fn waiting_between_requests_is_not_slow() -> Check {
+    let args = ["--head-timeout", "1", "--idle-timeout", "60"];
+    let server = Server::start_with_args("stage12", &args)?;
+    let mut client = server.connect()?;
+    let request = b"GET /echo/again HTTP/1.1\r\nHost: a\r\n\r\n";
+    client.send(request)?;
+    server.answer(&mut client).status(200).because("This is the first request.")?;
+    let why = "The client waited for a second and a half before it sent its next request. --head-timeout 1 is the \
+               time for a head, from its first byte; --idle-timeout 60 is the time between two requests.";
+    let paused = client.expect_silence(Duration::from_millis(1500));
+    paused.map_err(|failure| server.finish(failure.why(why)))?;
+    client.send(request)?;
+    server.answer(&mut client).status(200).body("again").because(why)
 }
 
 #[test]
@@ -64,19 +109,19 @@ fn turns_clients_away_when_it_is_full() -> Check {
         client.send(
             b"POST /files/a HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n",
         )?;
-        client.expect_interim(100).map_err(|failure| {
-            server.finish(failure.because("There is room for three clients."))
-        })?;
+        client
+            .expect_interim(100)
+            .map_err(|failure| server.finish(failure.why("There is room for three clients.")))?;
     }
-    let answer = server.get("/").status(503).closing().with("Retry-After");
-    answer.because_in_any_case(why)?;
+    let answer = server.get("/").status(503).with("Retry-After");
+    answer.because(why)?;
     drop(clients);
     let start = Instant::now();
     loop {
         let answer = server.get("/");
         if start.elapsed() > PATIENCE || answer.has_status(200) {
             let why = "The three clients have left, so there is room again.";
-            return answer.status(200).because_in_any_case(why);
+            return answer.status(200).because(why);
         }
         thread::sleep(SLOWLY);
     }
@@ -89,6 +134,12 @@ fn finishes_its_work_when_it_is_stopped() -> Check {
     use std::fs;
 
     let server = Server::start_with_directory("stage12")?;
+    let mut idle = server.connect()?;
+    idle.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")?;
+    server
+        .answer(&mut idle)
+        .status(200)
+        .because("This client stays connected, and says no more.")?;
     let mut client = server.connect()?;
     client.send(b"POST /files/last HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nhello")?;
     client.expect_silence(SLOWLY).map_err(|failure| server.finish(failure))?;
@@ -105,13 +156,19 @@ fn finishes_its_work_when_it_is_stopped() -> Check {
     client.send(b"world")?;
     let why = "The server got the signal SIGTERM in the middle of this upload. It takes no new clients \
                then, and finishes what it has begun.";
-    client.answer().map_err(|failure| failure.because(why).read(server.chapter()))?;
+    client.answer().map_err(|failure| failure.why(why).read(server.chapter()))?;
     let stored = fs::read(server.directory().join("last")).unwrap_or_default();
     if stored != b"helloworld" {
-        return Err(Failure::new("the upload was answered, but not stored").why(why));
+        let failure = Failure::new("the upload was answered, but not stored");
+        return Err(failure.why(why).read(server.chapter()));
     }
     match server.ended_within(PATIENCE) {
         Some(_) => Ok(()),
-        None => Err(Failure::new("your server does not end after its last request").why(why)),
+        None => Err(Failure::new("your server does not end after its last request")
+            .cause(
+                "One more client is connected, and idle: nobody waits for an answer, so close it.",
+            )
+            .why(why)
+            .read(server.chapter())),
     }
 }

@@ -17,6 +17,8 @@ const { values: args } = parseArgs({
     "max-connections": { type: "string", default: "400" },
     "max-body": { type: "string", default: String(2 ** 30) },
     "head-timeout": { type: "string", default: "10" },
+    "body-timeout": { type: "string", default: "20" },
+    "idle-timeout": { type: "string", default: "10" },
   },
 });
 const root = args.directory === undefined ? null : fs.realpathSync(args.directory);
@@ -24,7 +26,7 @@ const root = args.directory === undefined ? null : fs.realpathSync(args.director
 const MAX_HEAD = 16384; // bytes; also for what is not content in a body of chunks
 const MAX_LINES = 100;
 const BLOCK = 65536;
-const [BODY_TIME, IDLE_TIME, SEND_TIME, STOP_TIME, LINGER_TIME] = [20, 10, 60, 10, 2]; // seconds
+const [SEND_TIME, STOP_TIME, LINGER_TIME] = [60, 10, 2]; // seconds
 
 const REQUEST_LINE = /^([!#$%&'*+.^_`|~\w-]+) ([^\0- "#<>\\\x7f]+) HTTP\/(\d)\.(\d)$/;
 const FIELD = /^([!#$%&'*+.^_`|~\w-]+):[ \t]*([^\0-\x08\x0a-\x1f\x7f]*?)[ \t]*$/;
@@ -78,7 +80,7 @@ async function serve(client) {
       if (stopping || !(await client.waitForRequest())) return;
       client.allow(Number(args["head-timeout"]));
       request = new Request(await readHead(client), client);
-      client.allow(BODY_TIME);
+      client.allow(Number(args["body-timeout"]));
       response = await route(request);
       isLast = stopping || request.wantsClose || !request.isRead;
     } catch (error) {
@@ -135,7 +137,7 @@ class Client {
   }
 
   async waitForRequest() {
-    this.allow(IDLE_TIME);
+    this.allow(Number(args["idle-timeout"]));
     this.isIdle = this.received.length === 0;
     try {
       return this.received.length > 0 || (await this.fill());

@@ -12,12 +12,14 @@ options.add_argument("--directory", type=os.path.realpath)
 options.add_argument("--max-connections", type=int, default=400)
 options.add_argument("--max-body", type=int, default=1 << 30, metavar="BYTES")
 options.add_argument("--head-timeout", type=float, default=10, metavar="SECONDS")
+options.add_argument("--body-timeout", type=float, default=20, metavar="SECONDS")
+options.add_argument("--idle-timeout", type=float, default=10, metavar="SECONDS")
 args = options.parse_args()
 
 MAX_HEAD = 16384  # bytes; also for what is not content in a body of chunks
 MAX_LINES = 100
 BLOCK = 65536
-BODY_TIMEOUT, IDLE_TIMEOUT, SEND_TIMEOUT, STOP_TIMEOUT, LINGER_TIMEOUT = 20, 10, 60, 10, 2  # seconds
+SEND_TIMEOUT, STOP_TIMEOUT, LINGER_TIMEOUT = 60, 10, 2  # seconds
 
 TOKEN = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 REQUEST_LINE = re.compile(rb"(%s) ([^\x00-\x20\"#<>\\\x7f]+) HTTP/([0-9])\.([0-9])" % TOKEN)
@@ -100,7 +102,7 @@ def serve(client):
                 return
             stream.allow(args.head_timeout)
             request = Request(read_head(reader), stream, reader)
-            stream.allow(BODY_TIMEOUT)
+            stream.allow(args.body_timeout)
             response = route(request)
             is_last = stopping.is_set() or request.wants_close or not request.is_read
         except Refused as refused:  # stage 11
@@ -113,7 +115,7 @@ def serve(client):
 
 
 def wait_for_request(stream, reader):
-    stream.allow(IDLE_TIMEOUT)
+    stream.allow(args.idle_timeout)
     idle.add(stream.client)
     try:
         return not stopping.is_set() and reader.peek(1)  # b"" when the client has left

@@ -28,7 +28,7 @@ fn expect(server: &Server, bytes: &[u8], status: u16, body: Option<String>) -> C
         Some(body) => exchange.body(body),
         None => exchange,
     };
-    exchange.because_in_any_case("The chapter says so.")
+    exchange.because("The chapter says so.")
 }
 
 /// The first cell and the bytes of each row below this heading.

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::Failure;
 use crate::connection::{Connection, Ending};
-use crate::show;
+use crate::{show, text};
 
 /// How long to look for bytes after the end of an answer on a connection that stays open.
 const SURPLUS: Duration = Duration::from_millis(10);
@@ -22,8 +22,11 @@ pub struct Answer {
     pub headers: Vec<(String, String)>,
     /// The body, without its framing.
     pub body: Vec<u8>,
-    /// The bytes as they came.
+    /// The bytes as they came, after those of the answers to earlier requests that were sent with
+    /// this one.
     pub raw: Vec<u8>,
+    /// Whether its end was the end of the connection, or it is one of HTTP/1.0.
+    ends_connection: bool,
 }
 
 impl Answer {
@@ -32,12 +35,16 @@ impl Answer {
         find(&self.headers, name)
     }
 
-    /// Whether it announces the end of the connection (RFC 9112, section 9.6).
+    /// Whether it announces the end of the connection (RFC 9112, sections 9.3 and 9.6).
     pub fn is_last(&self) -> bool {
+        self.connection_has("close") || self.ends_connection && !self.connection_has("keep-alive")
+    }
+
+    fn connection_has(&self, wanted: &str) -> bool {
         let connection =
             self.headers.iter().filter(|(name, _)| name.eq_ignore_ascii_case("Connection"));
         let mut options = connection.flat_map(|(_, value)| value.split(','));
-        options.any(|option| option.trim().eq_ignore_ascii_case("close"))
+        options.any(|option| option.trim().eq_ignore_ascii_case(wanted))
     }
 }
 
@@ -47,6 +54,8 @@ fn find<'h>(headers: &'h [(String, String)], name: &str) -> Option<&'h str> {
 
 /// A status and fields, and where in the bytes they end.
 struct Head {
+    /// Whether it is one of HTTP/1.0.
+    is_old: bool,
     status: u16,
     headers: Vec<(String, String)>,
     end: usize,
@@ -65,8 +74,11 @@ pub(crate) fn read(connection: &mut Connection, method: &str) -> Result<(Answer,
         }
     };
     let (body, end) = read_body(connection, &head, method, begin)?;
-    let raw = connection.unread()[..end].to_vec();
-    Ok((Answer { status: head.status, headers: head.headers, body, raw }, end))
+    let ends_connection =
+        head.is_old || framing(&head, method).is_ok_and(|it| it == Framing::Close);
+    let Head { status, headers, .. } = head;
+    let raw = connection.shown_until(end).to_vec();
+    Ok((Answer { status, headers, body, raw, ends_connection }, end))
 }
 
 /// Reads one head, whatever its status. Returns the status and the number of bytes it took.
@@ -89,7 +101,7 @@ fn read_head(connection: &mut Connection, start: usize, begin: Instant) -> Resul
 }
 
 fn with_bytes(failure: Failure, connection: &Connection) -> Failure {
-    failure.bytes(connection.sent(), connection.unread())
+    failure.bytes(connection.sent(), connection.shown())
 }
 
 fn find_bytes(bytes: &[u8], wanted: &[u8]) -> Option<usize> {
@@ -99,22 +111,22 @@ fn find_bytes(bytes: &[u8], wanted: &[u8]) -> Option<usize> {
 /// What is wrong with an answer that ends, or stops, before its blank line.
 fn no_head(received: &[u8], ending: &Ending) -> Failure {
     match ending {
-        Ending::Failed(error) => broken(error).why(
+        Ending::Failed(error) => broken(error).guess(
             "A connection that is closed while bytes from the client are still unread is reset, \
              and the client loses the answer. Read the whole request, then answer, then close.",
         ),
         Ending::Closed if received.is_empty() => {
-            Failure::vague("your server closed the connection without an answer")
-                .why("Every request gets an answer, be it only \"HTTP/1.1 404 Not Found\".")
+            Failure::new("your server closed the connection without an answer")
+                .guess("Every request gets an answer, be it only \"HTTP/1.1 404 Not Found\".")
         }
-        Ending::Silent if received.is_empty() => Failure::vague("no answer within 5 seconds").why(
-            "Perhaps the server never accepts; or it reads on after the end of the request, \
-                 which never comes to an end while the client waits (as read_to_end does); or the \
-                 answer is in a buffer that must be flushed.",
+        Ending::Silent if received.is_empty() => Failure::new("no answer within 5 seconds").guess(
+            "Your server may still wait for something: for the end of the connection, as read_to_end \
+             does, or for more bytes than the client sends. Or the answer is in a buffer that must be \
+             flushed. Or the server never accepts this client.",
         ),
         _ if !received.starts_with(b"HTTP/") => status_line_failure(received, 0, "HTTP/1.1"),
         _ if has_bare_newline(received) => bare_newline(),
-        _ => Failure::new("the head of the answer has no end").why(
+        _ => Failure::new("the head of the answer has no end").cause(
             "After the last header comes a blank line: \"\\r\\n\" once for the end of the header's \
              line, and once more for the blank one.",
         ),
@@ -123,7 +135,7 @@ fn no_head(received: &[u8], ending: &Ending) -> Failure {
 
 fn broken(error: &io::Error) -> Failure {
     match error.kind() {
-        io::ErrorKind::ConnectionReset => Failure::vague("your server reset the connection"),
+        io::ErrorKind::ConnectionReset => Failure::new("your server reset the connection"),
         _ => Failure::new(format!("the connection broke: {error}")),
     }
 }
@@ -133,7 +145,7 @@ fn has_bare_newline(bytes: &[u8]) -> bool {
 }
 
 fn bare_newline() -> Failure {
-    Failure::new("a line of the answer ends with \\n alone").why(
+    Failure::new("a line of the answer ends with \\n alone").cause(
         "In HTTP every line of the head ends with two bytes, \\r and \\n (RFC 9112, section 2.1).",
     )
 }
@@ -144,9 +156,10 @@ fn parse_head(bytes: &[u8], end: usize) -> Result<Head, Failure> {
         return Err(bare_newline());
     }
     let mut lines = bytes.split(|&byte| byte == b'\n').map(|line| line.trim_ascii_end());
-    let status = parse_status_line(lines.next().unwrap_or_default())?;
+    let status_line = lines.next().unwrap_or_default();
+    let status = parse_status_line(status_line)?;
     let headers = lines.map(parse_field).collect::<Result<_, _>>()?;
-    Ok(Head { status, headers, end })
+    Ok(Head { is_old: status_line.starts_with(b"HTTP/1.0"), status, headers, end })
 }
 
 /// `status-line = HTTP-version SP status-code SP [ reason-phrase ]` (RFC 9112, section 4)
@@ -174,7 +187,7 @@ fn status_line_failure(received: &[u8], at: usize, expected: &str) -> Failure {
     let before = if at == 0 { 0 } else { before };
     Failure::new(format!("the answer does not begin with a status line: {expected} is expected"))
         .look(format!("{shown}\n{:before$}^ here", ""))
-        .why("An answer begins with the version, a code and a phrase, such as HTTP/1.1 200 OK.")
+        .cause("An answer begins with the version, a code and a phrase, such as HTTP/1.1 200 OK.")
 }
 
 /// `field-line = field-name ":" OWS field-value OWS` (RFC 9112, section 5)
@@ -182,19 +195,20 @@ fn parse_field(line: &[u8]) -> Result<(String, String), Failure> {
     let shown = show::quoted(line);
     let Some(colon) = line.iter().position(|&byte| byte == b':') else {
         return Err(Failure::new(format!("a header of the answer has no colon: {shown}"))
-            .why("A header is a line \"Name: value\". The body begins after the blank line."));
+            .cause("A header is a line \"Name: value\". The body begins after the blank line."));
     };
     let (name, value) = (&line[..colon], &line[colon + 1..]);
     let is_tchar = |byte: &u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte);
     if name.is_empty() || !name.iter().all(is_tchar) {
         return Err(Failure::new(format!("a header of the answer has no valid name: {shown}"))
-            .why("A name has letters, digits and hyphens, and the colon follows it at once."));
+            .cause("A name has letters, digits and hyphens, and the colon follows it at once."));
     }
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes.trim_ascii()).into_owned();
     Ok((text(name), text(value)))
 }
 
 /// How an answer's body ends (RFC 9112, section 6.3).
+#[derive(PartialEq, Eq)]
 enum Framing {
     None,
     Length(usize),
@@ -219,7 +233,7 @@ fn framing(head: &Head, method: &str) -> Result<Framing, Failure> {
         }
         _ if !coding.is_empty() && !lengths.is_empty() => {
             Err(Failure::new("the answer has both Content-Length and Transfer-Encoding")
-                .why("Each of them says where the body ends, and they could disagree."))
+                .cause("Each of them says where the body ends, and they could disagree."))
         }
         [] => Ok(Framing::Close),
         [length] if length.bytes().all(|byte| byte.is_ascii_digit()) => {
@@ -254,7 +268,7 @@ fn read_nothing(
 ) -> Result<(Vec<u8>, usize), Failure> {
     let is_last = !connection.expects_more_answers();
     if is_last && (connection.unread().len() > end || connection.receive(SURPLUS).is_ok()) {
-        return Err(Failure::new("the answer has a body").why(if method == "HEAD" {
+        return Err(Failure::new("the answer has a body").cause(if method == "HEAD" {
             "The answer to HEAD ends with its blank line. Its headers are those of the answer to \
              GET, Content-Length too; but a client does not expect a body after them."
         } else {
@@ -284,7 +298,7 @@ fn read_length(
                 None if stays_open => "The client waits for bytes that never come.",
                 None => "The client takes an answer for broken that is shorter than it said.",
             };
-            return Err(Failure::new(problem).why(why).read(LENGTHS));
+            return Err(Failure::new(problem).cause(why).read(LENGTHS));
         }
     }
     if connection.expects_more_answers() {
@@ -303,19 +317,22 @@ fn surplus(connection: &mut Connection, start: usize, length: usize, begin: Inst
     let body = &connection.unread()[start..];
     let found = body.len();
     if body.get(length..).is_some_and(|surplus| surplus.starts_with(b"HTTP/1.")) {
-        return Failure::new("a second answer has come, to one request").why(
+        return Failure::new("a second answer has come, to one request").cause(
             "A part of the request was taken for another request: a body that was not read to its end, \
              or what comes after it.",
         );
     }
     let problem = format!("Content-Length is {length}, but the body has {found} bytes");
     let failure = Failure::new(problem).read(LENGTHS);
+    if let Some(cause) = text::decoded_twice(body) {
+        return failure.cause(cause);
+    }
     let text = String::from_utf8_lossy(body);
     match text.chars().find(|character| character.len_utf8() > 1) {
         Some(character) if text.chars().count() == length && !text.ends_with('\n') => {
             let bytes: Vec<_> =
                 character.to_string().bytes().map(|byte| format!("{byte:02x}")).collect();
-            failure.why(format!(
+            failure.cause(format!(
                 "Content-Length counts bytes. \"{character}\" is one character but {} bytes ({}): \
                  the client stops reading too early.",
                 bytes.len(),
@@ -323,13 +340,13 @@ fn surplus(connection: &mut Connection, start: usize, length: usize, begin: Inst
             ))
         }
         _ if found > length && [&b"\r\n"[..], b"\n"].contains(&&body[length..]) => {
-            failure.why(format!(
+            failure.cause(format!(
                 "The body ends with {}, which Content-Length does not count. No line end belongs \
                  there: does your server print the body as a line?",
                 show::quoted(&body[length..])
             ))
         }
-        _ => failure.why(
+        _ => failure.cause(
             "The client stops reading after Content-Length bytes. On a connection that stays open \
              it takes the rest for the beginning of the next answer.",
         ),
@@ -352,7 +369,7 @@ fn read_to_close(
                 return Err(no_head(&[], &Ending::Failed(error)));
             }
             Err(Ending::Silent) => {
-                return Err(Failure::new("the answer does not end").why(
+                return Err(Failure::new("the answer does not end").cause(
                     "It has no Content-Length, so it ends when the connection is closed, and your \
                      server does not close it. The client waits.",
                 ));
@@ -384,7 +401,7 @@ fn read_chunks(
         body.extend_from_slice(&connection.unread()[next..next + size]);
         if &connection.unread()[next + size..next + size + 2] != b"\r\n" {
             return Err(Failure::new(format!("a chunk of {size} bytes does not end there"))
-                .why("After the bytes of a chunk comes \\r\\n. Is the size in hexadecimal?"));
+                .cause("After the bytes of a chunk comes \\r\\n. Is the size in hexadecimal?"));
         }
         at = next + size + 2;
     }
@@ -392,9 +409,21 @@ fn read_chunks(
         let (line, next) = read_line(connection, at, begin)?;
         at = next;
         if line.is_empty() {
-            return Ok((body, at));
+            return no_chunk_after_the_last(connection, at).map(|()| (body, at));
         }
     }
+}
+
+/// Makes sure that the chunk of the size 0 was the last.
+fn no_chunk_after_the_last(connection: &mut Connection, end: usize) -> Result<(), Failure> {
+    let is_last = !connection.expects_more_answers();
+    if is_last && (connection.unread().len() > end || connection.receive(SURPLUS).is_ok()) {
+        return Err(Failure::new("bytes follow the last chunk, which has the size 0").cause(
+            "A chunk of the size 0 ends the body. If there is nothing to send at the moment, send no \
+             chunk at all.",
+        ));
+    }
+    Ok(())
 }
 
 fn read_line(
@@ -417,6 +446,6 @@ fn read_line(
 fn wait_for_chunk(connection: &mut Connection, begin: Instant) -> Result<(), Failure> {
     connection.receive_more(begin).map_err(|_| {
         Failure::new("the chunked body does not end")
-            .why("The last chunk has the size 0: \"0\\r\\n\\r\\n\".")
+            .cause("The last chunk has the size 0: \"0\\r\\n\\r\\n\".")
     })
 }

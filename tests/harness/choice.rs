@@ -57,14 +57,15 @@ fn to_command(choice: &Choice) -> Result<Command, Failure> {
         Choice::Command(line) if is_in_background(line) => Err(Failure::new(
             "the command in SERVER ends with &",
         )
-        .why(
+        .cause(
             "That starts the server in the background, where the checks can neither stop it nor \
                  see that it has ended. Leave out the &: they start it beside themselves.",
         )),
         Choice::Command(line) => Ok(shell(line)),
         Choice::Binary(path) => Ok(Command::new(path)),
-        Choice::Broken(name) => Err(Failure::new(format!("{name} does not compile"))
-            .why(missing_crate(name).unwrap_or("The compiler's messages stand above.".to_owned()))),
+        Choice::Broken(name) => Err(Failure::new(format!("{name} does not compile")).cause(
+            missing_crate(name).unwrap_or("The compiler's messages stand above.".to_owned()),
+        )),
     }
 }
 

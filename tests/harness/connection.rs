@@ -23,6 +23,8 @@ pub struct Connection {
     received: Vec<u8>,
     /// Where in `received` the answer that is waited for begins.
     start: usize,
+    /// Where in `received` the answers to what is in `sent` begin, from `unanswered` on.
+    first_answer: usize,
     /// How many answers are to come after the next one.
     later_answers: usize,
 }
@@ -49,6 +51,7 @@ impl Connection {
                 unanswered: 0,
                 received: Vec::new(),
                 start: 0,
+                first_answer: 0,
                 later_answers: 0,
             });
         prepared.map_err(|error| Failure::new(format!("the connection failed at once: {error}")))
@@ -111,13 +114,13 @@ impl Connection {
     pub fn expect_silence(&mut self, time: Duration) -> Result<(), Failure> {
         match self.receive(time) {
             Err(Ending::Silent) => Ok(()),
-            Ok(()) => Err(self.failure("your server answers before the request is complete").why(
+            Ok(()) => Err(self.failure("your server answers before the request is complete").cause(
                 "A request ends with its blank line, or with the last byte of its body. One read \
                  may return a part of it: read on until it is all there.",
             )),
             Err(_) => Err(self
                 .failure("your server closes the connection before the request is complete")
-                .why(
+                .cause(
                     "One read may return a part of a request: read on until the blank line, and \
                      until the last byte of the body if there is one.",
                 )),
@@ -146,7 +149,7 @@ impl Connection {
     pub fn leave(self) -> Result<(), Failure> {
         let _ = self.stream.shutdown(Shutdown::Write);
         self.expect_hang_up(PATIENCE).map_err(|failure| {
-            failure.why(
+            failure.cause(
                 "The client has closed its side. A read returns 0 bytes then, now and for ever: \
                  a loop that waits for more must end.",
             )
@@ -200,7 +203,10 @@ impl Connection {
         self.start += length;
         match self.later_answers.checked_sub(1) {
             Some(later) => self.later_answers = later,
-            None => self.unanswered = self.sent.len(),
+            None => {
+                self.unanswered = self.sent.len();
+                self.first_answer = self.start;
+            }
         }
         Ok(answer)
     }
@@ -229,6 +235,16 @@ impl Connection {
         &self.received[self.start..]
     }
 
+    /// The same, after the answers to earlier requests that were sent with this one.
+    pub(crate) fn shown(&self) -> &[u8] {
+        &self.received[self.first_answer..]
+    }
+
+    /// The same, as far as the answer goes that is waited for, and has this length.
+    pub(crate) fn shown_until(&self, length: usize) -> &[u8] {
+        &self.received[self.first_answer..self.start + length]
+    }
+
     /// Waits for more bytes of the answer, for [`PATIENCE`] at most.
     pub(crate) fn receive_more(&mut self, start: Instant) -> Result<(), Ending> {
         if start.elapsed() > WHOLE_ANSWER { Err(Ending::Silent) } else { self.receive(PATIENCE) }
@@ -254,7 +270,7 @@ impl Connection {
 
     /// A failure that shows the bytes of this connection.
     pub fn failure(&self, problem: impl Into<String>) -> Failure {
-        Failure::new(problem).bytes(self.sent(), self.unread())
+        Failure::new(problem).bytes(self.sent(), self.shown())
     }
 
     /// As [`Connection::failure`], with all of the answer: what has come of it at this moment is

@@ -1,8 +1,11 @@
 //! What is the matter with a server that has ended, or cannot be reached.
 
 use std::env;
+use std::fs;
 use std::io;
 use std::process::ExitStatus;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use crate::process::Process;
 use crate::{Failure, choice, port};
@@ -22,30 +25,30 @@ pub(crate) fn ended(status: ExitStatus, output: &str, was_reached: bool) -> Fail
         // The exit codes by which a shell says that there is no such program, or that it may not
         // be run.
         Some(126 | 127) if choice::is_command() => {
-            Failure::new("the command in SERVER starts no program").why(
+            Failure::new("the command in SERVER starts no program").cause(
                 "It is run by the shell in the top directory of this repository: is the path in \
                  it right from there?",
             )
         }
         _ if is_in_use && env::var_os("PORT").is_some() => {
-            Failure::new("your server could not bind its port").why(
+            Failure::new("your server could not bind its port").cause(
                 "The port of a closed connection stays in use for a minute or so, unless the \
                  server says before bind that it does not mind. Rust does that by itself.\n\
                  In Python: listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)",
             )
         }
-        _ if is_in_use => Failure::new("your server could not bind its port").why(format!(
+        _ if is_in_use => Failure::new("your server could not bind its port").cause(format!(
             "Another program has it. The checks run several servers at once, so each needs a port of \
              its own.\n{PORT}"
         )),
-        _ if was_reached => Failure::vague(format!("your server has ended ({status})"))
-            .why("A server goes on until it is stopped, whatever its clients do."),
-        _ => Failure::new(format!("your server ended before anyone could connect ({status})")).why(
+        _ if was_reached => Failure::new(format!("your server has ended ({status})"))
+            .guess("A server goes on until it is stopped, whatever its clients do."),
+        _ => Failure::new(format!("your server ended before anyone could connect ({status})")).cause(
             if status.success() {
                 "A server binds its port, then accepts clients in a loop that never ends."
             } else {
-                "It could not start: its output, if there is any, says why. (It runs in the top \
-                 directory of this repository. Some checks give it arguments that it may ignore.)"
+                "It could not start. Its output, if there is any, says why. (It runs in the top directory \
+                 of this repository. Some checks give it arguments, which its chapter lists.)"
             },
         ),
     };
@@ -62,7 +65,7 @@ pub(crate) fn elsewhere(process: &mut Process, wanted: u16, taken: &[u16]) -> Op
         let address = found.first()?;
         return Some(if address.port() == wanted {
             Failure::new(format!("your server listens on {address}, but not on 127.0.0.1"))
-                .why(PORT)
+                .cause(PORT)
         } else {
             wrong_port(wanted, address.port())
         });
@@ -73,7 +76,7 @@ pub(crate) fn elsewhere(process: &mut Process, wanted: u16, taken: &[u16]) -> Op
     process.kill();
     if port::answers(suspect) {
         return Some(
-            Failure::new(format!("your server does not listen on port {wanted}")).why(PORT),
+            Failure::new(format!("your server does not listen on port {wanted}")).cause(PORT),
         );
     }
     Some(wrong_port(wanted, suspect))
@@ -81,14 +84,49 @@ pub(crate) fn elsewhere(process: &mut Process, wanted: u16, taken: &[u16]) -> Op
 
 fn wrong_port(wanted: u16, found: u16) -> Failure {
     Failure::new(format!("your server does not listen on port {wanted}, but on port {found}"))
-        .why(PORT)
+        .cause(PORT)
 }
+
+/// How long to watch whether a server is busy.
+const WATCHED: Duration = Duration::from_secs(1);
+
+/// Who uses a processor for so long meanwhile is busy. On a machine that does other things, it may be all
+/// that a program gets.
+const BUSY: Duration = Duration::from_millis(50);
+
+/// Whether a server is busy although it has nothing to do. Only Linux tells.
+pub(crate) fn spins(family: &[u32]) -> bool {
+    let time = || family.iter().filter_map(|id| processor_time(*id)).sum::<Duration>();
+    let (before, start) = (time(), Instant::now());
+    while cfg!(target_os = "linux") && start.elapsed() < WATCHED {
+        thread::sleep(BUSY);
+        if time().saturating_sub(before) >= BUSY {
+            return true;
+        }
+    }
+    false
+}
+
+/// The time for which a process has kept a processor busy (see proc(5)).
+fn processor_time(id: u32) -> Option<Duration> {
+    const TICK: Duration = Duration::from_millis(10);
+    let stat = fs::read_to_string(format!("/proc/{id}/stat")).ok()?;
+    let (_, after_name) = stat.rsplit_once(')')?;
+    let numbers = after_name.split_whitespace().skip(11).take(2).map(str::parse::<u32>);
+    Some(numbers.flatten().map(|ticks| TICK * ticks).sum())
+}
+
+/// What a server does that spins.
+pub(crate) const SPINS: &str = "Your server is busy all the time, although nobody sends anything: a loop \
+                                spins. When a client has left, each read returns 0 bytes at once, now and \
+                                for ever. A loop that waits for more bytes has to end then.";
 
 /// A server that was reached before, and now is not.
 pub(crate) fn full(error: &io::Error) -> Failure {
-    Failure::vague(format!("your server takes no more connections ({error})")).why(
+    Failure::new(format!("your server takes no more connections ({error})")).guess(
         "The system connects clients on behalf of the server and keeps them in a queue, until the \
-         server accepts them. The queue is full. Does your server call accept, again and again?",
+         server accepts them. The queue is full. Does your server call accept, again and again? Or does \
+         it still wait for a client that has left? (A read of 0 bytes says that it has.)",
     )
 }
 
@@ -96,19 +134,19 @@ pub(crate) fn full(error: &io::Error) -> Failure {
 pub(crate) fn unreachable(port: u16, error: &io::Error, output: &str) -> Failure {
     Failure::new(format!("your server runs, but cannot be reached on 127.0.0.1:{port}: {error}"))
         .output(output)
-        .why(format!("Has it come to listen yet, or does it do something else first?\n{PORT}"))
+        .cause(format!("Perhaps it does something else before it listens?\n{PORT}"))
 }
 
 /// A failure of a server that lives, but whose output tells what is the matter: a thread has ended,
 /// or the answer went to the terminal.
 pub(crate) fn accident(failure: Failure, output: &str) -> Failure {
     if ["Traceback", "panicked", "Exception"].iter().any(|word| output.contains(word)) {
-        failure.because(
+        failure.cause(
             "Something in your server failed while it answered: see its output. (Whatever fails, \
              the connection should be closed, and the server go on.)",
         )
     } else if output.lines().any(|line| line.starts_with("HTTP/1.1 ")) {
-        failure.because(
+        failure.cause(
             "There is an answer in your server's output. Was it printed, instead of being written to \
              the connection?",
         )

@@ -5,7 +5,7 @@ use std::io::Read;
 use flate2::read::GzDecoder;
 
 use crate::answer::{Answer, LENGTHS};
-use crate::{Check, Failure, Server, show};
+use crate::{Check, Failure, Server, show, text};
 
 /// A request that is being put together.
 #[derive(Debug)]
@@ -78,6 +78,8 @@ impl<'s> Request<'s> {
 pub struct Exchange {
     sent: Vec<u8>,
     answer: Result<Answer, Failure>,
+    /// What is expected of the answer, in words.
+    expected: Vec<String>,
     /// With which directory the server was started, if with one.
     started: String,
     /// What the server has printed, to be shown if something is wrong.
@@ -89,45 +91,63 @@ pub struct Exchange {
 impl Exchange {
     pub(crate) fn new(sent: &[u8], answer: Result<Answer, Failure>, server: &Server) -> Exchange {
         let (started, output, page) = (server.started(), server.output(), server.chapter());
-        Exchange { sent: sent.to_vec(), answer, started, output, page }
+        Exchange { sent: sent.to_vec(), answer, expected: Vec::new(), started, output, page }
     }
 
     /// Expects this status code; the phrase after it is free.
     pub fn status(self, expected: u16) -> Exchange {
-        self.expect(|answer| {
-            if answer.status == expected {
-                return Ok(());
-            }
-            Err(Failure::new(format!("the status is {}, not {expected}", answer.status)))
-        })
+        self.status_in(&[expected])
+    }
+
+    /// Expects one of these status codes.
+    pub fn status_in(self, expected: &[u16]) -> Exchange {
+        let words = expected.iter().map(u16::to_string).collect::<Vec<_>>().join(" or ");
+        self.status_where(&words, |status| expected.contains(&status))
+    }
+
+    /// Expects a status code of the class 2xx.
+    pub fn successful(self) -> Exchange {
+        self.status_where("200 (or another 2xx)", |status| (200..300).contains(&status))
     }
 
     /// Expects a status code of the class 4xx.
     pub fn refused(self) -> Exchange {
-        self.expect(|answer| match answer.status {
-            400..=499 => Ok(()),
-            other => Err(Failure::new(format!("the status is {other}, not 404 (or another 4xx)"))),
-        })
+        self.status_where("404 (or another 4xx)", |status| (400..500).contains(&status))
     }
 
     /// Expects any status code but those of the class 5xx, by which a server blames itself.
     pub fn no_server_error(self) -> Exchange {
-        self.expect(|answer| match answer.status {
-            500.. => Err(Failure::new(format!("the status is {}", answer.status))),
-            _ => Ok(()),
+        self.status_where("below 500", |status| status < 500)
+    }
+
+    fn status_where(self, words: &str, is_right: impl Fn(u16) -> bool) -> Exchange {
+        self.expect(&format!("status {words}"), |answer| {
+            if is_right(answer.status) {
+                return Ok(());
+            }
+            Err(Failure::new(format!("the status is {}, not {words}", answer.status)))
         })
+    }
+
+    /// Says what the cause is if the answer has one of these status codes, which are not expected.
+    pub fn if_status(mut self, found: &[u16], cause: &str) -> Exchange {
+        let status = self.answer.as_ref().map_or(0, |answer| answer.status);
+        if let (true, Ok(answer)) = (found.contains(&status), &self.answer) {
+            let failure = Failure::new(format!("the status is {status}")).cause(cause);
+            self.answer = Err(failure.bytes(&self.sent, &answer.raw));
+        }
+        self
     }
 
     /// Expects a header with this value. A `Content-Type` may have parameters besides.
     pub fn header(self, name: &str, expected: &str) -> Exchange {
-        self.expect(|answer| {
+        self.expect(&format!("{name}: {expected}"), |answer| {
+            let explain = |failure: Failure| match name {
+                "Content-Type" => failure.cause(CONTENT_TYPE),
+                _ => failure,
+            };
             let Some(found) = answer.header(name) else {
-                let failure = Failure::new(format!("the answer has no {name}"));
-                return Err(if name == "Content-Type" {
-                    failure.why(CONTENT_TYPE)
-                } else {
-                    failure
-                });
+                return Err(explain(Failure::new(format!("the answer has no {name}"))));
             };
             let compared = match name {
                 "Content-Type" => found.split(';').next().unwrap_or_default().trim(),
@@ -136,26 +156,17 @@ impl Exchange {
             if compared.eq_ignore_ascii_case(expected) {
                 return Ok(());
             }
-            let failure = Failure::new(format!("{name} is \"{found}\", not \"{expected}\""));
-            Err(if name == "Content-Type" { failure.why(CONTENT_TYPE) } else { failure })
+            Err(explain(Failure::new(format!("{name} is \"{found}\", not \"{expected}\""))))
         })
     }
 
     /// Expects that the answer announces the end of the connection.
     pub fn closing(self) -> Exchange {
-        self.expect(|answer| {
+        self.expect("Connection: close", |answer| {
             if answer.is_last() {
                 return Ok(());
             }
             Err(Failure::new("the answer does not say Connection: close"))
-        })
-    }
-
-    /// Expects a status code of the class 2xx.
-    pub fn successful(self) -> Exchange {
-        self.expect(|answer| match answer.status {
-            200..=299 => Ok(()),
-            other => Err(Failure::new(format!("the status is {other}, not 200 (or another 2xx)"))),
         })
     }
 
@@ -164,17 +175,9 @@ impl Exchange {
         self.answer.as_ref().is_ok_and(|answer| answer.status == status)
     }
 
-    /// Expects a body that a human being can read.
-    pub fn explained(self) -> Exchange {
-        self.expect(|answer| match &answer.body[..] {
-            [] => Err(Failure::new("the answer has no body, which would say why")),
-            _ => Ok(()),
-        })
-    }
-
     /// Expects a header of this name, whatever its value.
     pub fn with(self, name: &str) -> Exchange {
-        self.expect(|answer| match answer.header(name) {
+        self.expect(name, |answer| match answer.header(name) {
             Some(_) => Ok(()),
             None => Err(Failure::new(format!("the answer has no {name}"))),
         })
@@ -182,8 +185,10 @@ impl Exchange {
 
     /// Expects that the header `Allow` lists a method.
     pub fn allows(self, method: &str) -> Exchange {
-        self.with("Allow").expect(|answer| {
-            let allow = answer.header("Allow").unwrap_or_default();
+        self.expect(&format!("{method} in Allow"), |answer| {
+            let Some(allow) = answer.header("Allow") else {
+                return Err(Failure::new("the answer has no Allow"));
+            };
             if allow.split(',').any(|listed| listed.trim() == method) {
                 return Ok(());
             }
@@ -194,7 +199,7 @@ impl Exchange {
     /// Expects a `Date` as RFC 9110, section 5.6.7, has it: `Sun, 06 Nov 1994 08:49:37 GMT`.
     pub fn dated(self) -> Exchange {
         const EXAMPLE: &str = "Sun, 06 Nov 1994 08:49:37 GMT";
-        self.with("Date").expect(|answer| {
+        self.with("Date").expect("", |answer| {
             let date = answer.header("Date").unwrap_or_default();
             let shape = |character: char| match character {
                 '0'..='9' => '0',
@@ -218,21 +223,21 @@ impl Exchange {
 
     /// Expects that the answer says how long its body is, in one of the two ways there are.
     pub fn framed(self) -> Exchange {
-        self.expect(|answer| {
+        self.expect("Content-Length", |answer| {
             let framing = ["Content-Length", "Transfer-Encoding"];
             if framing.iter().any(|name| answer.header(name).is_some()) {
                 return Ok(());
             }
             let problem = "the answer does not say how long its body is: no Content-Length";
-            let why = "Without it a client cannot tell a body that is complete from one that was cut \
-                       off, and the connection cannot be used for a second request.";
-            Err(Failure::new(problem).why(why).read(LENGTHS))
+            let cause = "Without it a client cannot tell a body that is complete from one that was cut \
+                         off, and the connection cannot be used for a second request.";
+            Err(Failure::new(problem).cause(cause).read(LENGTHS))
         })
     }
 
     /// Expects that a header is not there.
     pub fn no_header(self, name: &str) -> Exchange {
-        self.expect(|answer| match answer.header(name) {
+        self.expect(&format!("no {name}"), |answer| match answer.header(name) {
             None => Ok(()),
             Some(found) => Err(Failure::new(format!("the answer has {name}: {found}"))),
         })
@@ -240,29 +245,35 @@ impl Exchange {
 
     /// Expects exactly these bytes as the body, not compressed.
     pub fn body(self, expected: impl AsRef<[u8]>) -> Exchange {
-        self.expect(|answer| match answer.header("Content-Encoding") {
+        let expected = expected.as_ref();
+        self.expect(&body_in_words(expected), |answer| match answer.header("Content-Encoding") {
             Some(coding) if !coding.eq_ignore_ascii_case("identity") => {
                 Err(Failure::new(format!("the body is compressed ({coding})"))
-                    .why("The client did not say that it can decompress that.")
+                    .cause("The client did not say that it can decompress that.")
                     .read("docs/09-gzip.md"))
             }
-            _ => same_bytes(expected.as_ref(), &answer.body),
+            _ => same_bytes(expected, &answer.body),
         })
     }
 
     /// Expects a body that decompresses to exactly these bytes.
     pub fn gzip_body(self, expected: impl AsRef<[u8]>) -> Exchange {
-        self.header("Content-Encoding", "gzip").expect(|answer| {
+        let expected = expected.as_ref();
+        let words = format!("{}, compressed", body_in_words(expected));
+        self.header("Content-Encoding", "gzip").expect(&words, |answer| {
             let mut decoded = Vec::new();
             match GzDecoder::new(&answer.body[..]).read_to_end(&mut decoded) {
-                Ok(_) => same_bytes(expected.as_ref(), &decoded),
+                Ok(_) => same_bytes(expected, &decoded),
                 Err(error) => Err(not_gzip(&answer.body, &error)),
             }
         })
     }
 
-    /// Expects what a function demands.
-    pub fn expect(mut self, demand: impl FnOnce(&Answer) -> Check) -> Exchange {
+    /// Expects what a function demands, which is said in words; not at all if it goes without saying.
+    pub fn expect(mut self, words: &str, demand: impl FnOnce(&Answer) -> Check) -> Exchange {
+        if !words.is_empty() {
+            self.expected.push(words.to_owned());
+        }
         if let Ok(answer) = &self.answer {
             if let Err(failure) = demand(answer) {
                 let failure = failure.bytes(&self.sent, &answer.raw);
@@ -272,31 +283,19 @@ impl Exchange {
         self
     }
 
-    /// Ends the exchange: fails with the first expectation that was not met, and says why it
-    /// matters. If no answer came, that has many possible causes, and they are listed instead.
+    /// Ends the exchange: fails with the first expectation that was not met, or if no answer came,
+    /// and says what the check is about.
     ///
     /// # Errors
     ///
     /// When an expectation was not met, or no answer came.
     pub fn because(self, why: &str) -> Check {
-        self.end(|failure| failure.why(why))
-    }
-
-    /// As [`Exchange::because`], for a reason that also explains why no answer came.
-    ///
-    /// # Errors
-    ///
-    /// As [`Exchange::because`].
-    pub fn because_in_any_case(self, why: &str) -> Check {
-        self.end(|failure| failure.because(why))
-    }
-
-    fn end(self, explain: impl FnOnce(Failure) -> Failure) -> Check {
         let failure = match self.answer {
             Ok(_) => return Ok(()),
             Err(failure) => failure,
         };
-        Err(explain(failure).started(&self.started).output(&self.output).read(self.page))
+        let failure = failure.expected(&self.expected).why(why);
+        Err(failure.started(&self.started).output(&self.output).read(self.page))
     }
 
     /// The answer itself, to look at it further.
@@ -314,38 +313,57 @@ const CONTENT_TYPE: &str = "Content-Type tells the client what the bytes of the 
                             shows text/plain as it is, renders text/html as a page, and stores \
                             application/octet-stream as a file.";
 
+/// Whether these bytes fit into a sentence.
+fn is_short(bytes: &[u8]) -> bool {
+    bytes.len() <= 60 && show::is_text(bytes)
+}
+
+fn body_in_words(body: &[u8]) -> String {
+    match body {
+        [] => "an empty body".to_owned(),
+        _ if is_short(body) => format!("the body {}", show::quoted(body)),
+        _ => format!("a body of {} bytes", body.len()),
+    }
+}
+
 fn same_bytes(expected: &[u8], found: &[u8]) -> Check {
     if expected == found {
         return Ok(());
     }
-    let is_short = |bytes: &[u8]| bytes.len() <= 40 && show::is_text(bytes);
-    if is_short(expected) && is_short(found) {
+    let failure = if is_short(expected) && is_short(found) {
         let (found, expected) = (show::quoted(found), show::quoted(expected));
-        return Err(Failure::new(format!("the body is {found}, not {expected}")));
-    }
-    let problem = match (expected.len(), found.len()) {
-        (a, b) if a == b => "the body has the right length, but other bytes".to_owned(),
-        (a, b) => format!("the body has {b} bytes, not the expected {a}"),
+        Failure::new(format!("the body is {found}, not {expected}"))
+    } else {
+        let problem = match (expected.len(), found.len()) {
+            (a, b) if a == b => "the body has the right length, but other bytes".to_owned(),
+            (a, b) => format!("the body has {b} bytes, not the expected {a}"),
+        };
+        Failure::new(problem).difference(expected, found)
     };
-    Err(Failure::new(problem).difference(expected, found))
+    Err(match text::decoded_twice(found) {
+        Some(cause) if found.starts_with(text::doubled(expected).as_bytes()) => {
+            failure.cause(cause)
+        }
+        _ => failure,
+    })
 }
 
 fn not_gzip(body: &[u8], error: &std::io::Error) -> Failure {
     let failure =
         Failure::new(format!("the body is not valid gzip ({error})")).read("docs/09-gzip.md");
     match body {
-        [0x1f, 0x8b, ..] => failure.why(
+        [0x1f, 0x8b, ..] => failure.cause(
             "It begins as gzip does, but its end is missing: the last block and the trailer with \
              the checksum are written when the encoder is finished (in Rust: encoder.finish()).",
         ),
-        [0x1f, 0xef, 0xbf, 0xbd, ..] => failure.why(
+        [0x1f, 0xef, 0xbf, 0xbd, ..] => failure.cause(
             "Its second byte should be 8b and is ef bf bd, which stands for \"not text\" in UTF-8: the \
              compressed bytes were turned into a text. They are none.",
         ),
-        [0x78, ..] => failure.why(
+        [0x78, ..] => failure.cause(
             "It begins with 78, as the format zlib does. gzip is another wrapper around the same \
              compressed data, and begins with 1f 8b.",
         ),
-        _ => failure.why("gzip begins with the bytes 1f 8b. Has this been compressed at all?"),
+        _ => failure.cause("gzip begins with the bytes 1f 8b. Has this been compressed at all?"),
     }
 }

@@ -13,7 +13,8 @@ pub type Check = Result<(), Failure>;
 /// Why a check fails.
 pub struct Failure {
     problem: String,
-    is_vague: bool,
+    /// Whether the cause is one of many that are possible.
+    is_guess: bool,
     sections: BTreeMap<Section, String>,
 }
 
@@ -23,9 +24,11 @@ enum Section {
     Started,
     Sent,
     Received,
+    Expected,
     Look,
     Differs,
     Output,
+    Cause,
     Why,
     Read,
 }
@@ -33,26 +36,38 @@ enum Section {
 impl Failure {
     /// A failure with a sentence that says what is wrong.
     pub fn new(problem: impl Into<String>) -> Failure {
-        Failure { problem: problem.into(), is_vague: false, sections: BTreeMap::new() }
+        Failure { problem: problem.into(), is_guess: false, sections: BTreeMap::new() }
     }
 
-    /// A failure that has many possible causes. Whoever knows more may say so instead.
-    pub(crate) fn vague(problem: impl Into<String>) -> Failure {
-        Failure { is_vague: true, ..Failure::new(problem) }
-    }
-
-    /// Says why, also instead of a list of possible causes. A failure with one possible cause has
-    /// said it already.
+    /// Says what the mistake is, as far as one can tell from outside, unless that is already said.
     #[must_use]
-    pub fn because(mut self, why: &str) -> Failure {
-        if self.is_vague {
-            self.is_vague = false;
-            self.sections.remove(&Section::Why);
+    pub fn cause(mut self, cause: impl Into<String>) -> Failure {
+        if self.is_guess {
+            self.is_guess = false;
+            self.sections.remove(&Section::Cause);
         }
-        self.why(why)
+        self.with(Section::Cause, cause.into())
     }
 
-    /// Says why it matters, or what the likeliest cause is, unless that is already said.
+    /// Lists what the mistake may be. A cause that is known takes the place of the list.
+    #[must_use]
+    pub(crate) fn guess(mut self, causes: impl Into<String>) -> Failure {
+        self.is_guess = !self.sections.contains_key(&Section::Cause);
+        self.with(Section::Cause, causes.into())
+    }
+
+    /// Whether its cause is not known.
+    pub(crate) fn is_guess(&self) -> bool {
+        self.is_guess
+    }
+
+    /// Says what was expected.
+    #[must_use]
+    pub(crate) fn expected(self, expected: &[String]) -> Failure {
+        if expected.is_empty() { self } else { self.with(Section::Expected, expected.join(", ")) }
+    }
+
+    /// Says what the check is about: what a server should do, and why it matters.
     #[must_use]
     pub fn why(self, why: impl Into<String>) -> Failure {
         self.with(Section::Why, why.into())
@@ -188,7 +203,8 @@ impl Debug for Failure {
         for (section, text) in &self.sections {
             writeln!(f)?;
             let mut name = format!("{section:?}").to_lowercase();
-            let text = if *section == Section::Why { wrap(text) } else { text.clone() };
+            let is_prose = matches!(section, Section::Expected | Section::Cause | Section::Why);
+            let text = if is_prose { wrap(text) } else { text.clone() };
             for line in text.trim_end().lines() {
                 writeln!(f, "{}", format!("  {name:10}{line}").trim_end())?;
                 name.clear();
@@ -207,6 +223,8 @@ mod tests {
     fn a_report_has_its_parts_in_order() {
         let failure = Failure::new("it is wrong")
             .read("docs/04-echo.md")
+            .guess("This or that.")
+            .cause("This.")
             .why("Two\nlines.")
             .why("Another reason.")
             .output(" \n")
@@ -216,6 +234,7 @@ mod tests {
             "it is wrong\n\
              \n  sent      GET / HTTP/1.1\\r\\n\n            \\r\\n\n\
              \n  received  (nothing)\n\
+             \n  cause     This.\n\
              \n  why       Two\n            lines.\n\
              \n  read      docs/04-echo.md\n"
         );

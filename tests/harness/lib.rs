@@ -28,6 +28,7 @@
 //! | `exchange` | a request, its answer, and what is expected of it |
 //! | `failure` | the report of what went wrong |
 //! | `show` | bytes made visible |
+//! | `text` | texts that were decoded in the wrong way |
 //! | `background` | servers to be measured or compared |
 //! | `stages` | the stages by name, and the programs that run their checks |
 
@@ -43,6 +44,7 @@ mod process;
 mod server;
 mod show;
 mod stages;
+mod text;
 
 pub use answer::Answer;
 pub use background::{Background, free_port};

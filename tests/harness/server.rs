@@ -22,8 +22,11 @@ use crate::{
 /// How long a check waits for a server: to start, to answer, to go on with an answer.
 pub const PATIENCE: Duration = Duration::from_secs(5);
 
-/// How long to wait before looking whether a server that cannot be reached listens elsewhere.
+/// How long to wait before looking again whether a server listens elsewhere that did so before.
 const SUSPICION: Duration = Duration::from_millis(700);
+
+/// Whether a server of this program was found to listen elsewhere.
+static LISTENS_ELSEWHERE: AtomicBool = AtomicBool::new(false);
 
 /// The name of the directory that a server gets, within a temporary one.
 const SERVED: &str = "shared";
@@ -242,7 +245,7 @@ impl Server {
                 }
                 Err(error) => self
                     .may_still_come(&error, start)
-                    .map_err(|failure| failure.read(self.chapter()))?,
+                    .map_err(|failure| failure.started(&self.started()).read(self.chapter()))?,
             }
             thread::sleep(PAUSE);
         }
@@ -253,19 +256,21 @@ impl Server {
         self.is_running()?;
         let mut process = self.process();
         let was_reached = self.was_reached.load(Ordering::Relaxed);
-        if !was_reached && start.elapsed() > SUSPICION {
-            if let Some(failure) = diagnosis::elsewhere(&mut process, self.port(), &self.taken) {
-                return Err(failure);
-            }
-        }
-        if start.elapsed() < PATIENCE {
+        // A server may listen elsewhere, too, and a little earlier.
+        let listened_elsewhere = LISTENS_ELSEWHERE.load(Ordering::Relaxed);
+        let patience = if listened_elsewhere && !was_reached { SUSPICION } else { PATIENCE };
+        if start.elapsed() < patience {
             return Ok(());
         }
-        Err(if was_reached {
-            diagnosis::full(error)
-        } else {
-            diagnosis::unreachable(self.port(), error, &process.output())
-        })
+        if was_reached {
+            let failure = diagnosis::full(error);
+            let spins = diagnosis::spins(&process.family());
+            return Err(if spins { failure.cause(diagnosis::SPINS) } else { failure });
+        }
+        let elsewhere = diagnosis::elsewhere(&mut process, self.port(), &self.taken);
+        LISTENS_ELSEWHERE.store(elsewhere.is_some(), Ordering::Relaxed);
+        Err(elsewhere
+            .unwrap_or_else(|| diagnosis::unreachable(self.port(), error, &process.output())))
     }
 
     /// Asks the server to end, by the signal SIGTERM.
@@ -317,6 +322,9 @@ impl Server {
         }
         let failure = match self.is_running() {
             Err(ended) => ended.bytes_of(failure),
+            Ok(()) if failure.is_guess() && diagnosis::spins(&self.process().family()) => {
+                failure.cause(diagnosis::SPINS)
+            }
             Ok(()) => diagnosis::accident(failure, &self.output()),
         };
         failure.started(&self.started()).output(&self.output()).read(self.chapter())
@@ -353,7 +361,7 @@ fn own_port() -> Result<Option<(Port, MutexGuard<'static, ()>)>, Failure> {
     while port::answers(port) {
         if start.elapsed() > PATIENCE {
             return Err(Failure::new(format!("another program already listens on port {port}"))
-                .why(
+                .cause(
                     "PORT is set, so the checks use that port and no other. Stop the program: \
                      perhaps your server still runs in another terminal?",
                 ));

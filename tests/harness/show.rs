@@ -5,17 +5,29 @@ use std::fmt::Write;
 /// The most bytes of a message that are shown.
 const MOST: usize = 600;
 
+/// The most bytes of a body that are shown if it is not text.
+const MOST_BINARY: usize = 48;
+
 /// Shows a message line by line, with `\r\n` where it stands. Long ones are cut.
 pub(crate) fn message(bytes: &[u8]) -> String {
     if bytes.is_empty() {
         return "(nothing)".to_owned();
     }
-    let (shown, rest) = bytes.split_at(bytes.len().min(MOST));
+    let (shown, rest) = bytes.split_at(bytes.len().min(most(bytes)));
     let mut text = shorten_runs(&escape(shown));
     if !rest.is_empty() {
         let _ = write!(text, " … and {} more bytes", rest.len());
     }
     text
+}
+
+/// How much of a message is shown.
+fn most(bytes: &[u8]) -> usize {
+    let head = bytes.windows(4).position(|four| four == b"\r\n\r\n").map_or(0, |end| end + 4);
+    let body = &bytes[head..bytes.len().min(head + MOST)];
+    let whole_characters = body.utf8_chunks().next().map_or(0, |chunk| chunk.valid().len());
+    let is_cut = body.len() - whole_characters < 4; // in the middle of a character
+    if is_cut && is_text(&body[..whole_characters]) { MOST } else { head + MOST_BINARY }
 }
 
 /// Replaces a long run of one character by a few of them.
@@ -110,6 +122,11 @@ mod tests {
     #[test]
     fn long_messages_are_cut() {
         assert!(message(&[b'a'; MOST + 5]).ends_with(" times) … and 5 more bytes"));
+        assert!(message(&b"a\r\n\r\n".repeat(MOST)).contains("\\r\\n\na\\r\\n"));
+        let packed = [b"HTTP/1.1 200 OK\r\n\r\n", &[0x1f, 0x8b, 8, 0][..]].concat();
+        assert!(message(&packed).ends_with("\\x1f\\x8b\\x08\\x00"));
+        let packed = [packed, vec![0x8b; 1000]].concat();
+        assert!(message(&packed).ends_with(" … and 956 more bytes"));
     }
 
     #[test]

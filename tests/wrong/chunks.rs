@@ -10,6 +10,8 @@ use std::time::Duration;
 
 use common::{Directory, Refused, Request, Response, Version};
 
+const SECOND: Duration = Duration::from_secs(1);
+
 const MALFORMED: Refused = Refused { status: 400, why: "the body is not made of chunks" };
 
 /// Whether this is the mistake that was chosen.
@@ -61,14 +63,17 @@ fn decode(request: &Request, limit: u64, content: &mut Vec<u8>) -> io::Result<()
     loop {
         let line = read_line(request)?;
         let size = size_of_chunk(&line)?;
-        if content.len() as u64 + size > limit && !is("no-limit") {
+        let total = if is("counts-each-chunk") { size } else { content.len() as u64 + size };
+        if total > limit && !is("no-limit") {
             return Err(Refused { status: 413, why: "too large" }.into());
         }
         if size == 0 {
             break;
         }
         read_chunk(request, usize::try_from(size).map_err(|_| MALFORMED)?, content)?;
-        if !read_line(request)?.is_empty() && !is("forgiving-line-ends") {
+        if is("skips-line-ends-unseen") {
+            request.raw()?.read_exact(&mut [0; 2])?;
+        } else if !read_line(request)?.is_empty() && !is("forgiving-line-ends") {
             return Err(MALFORMED.into());
         }
     }
@@ -138,12 +143,16 @@ fn countdown(request: &Request, from: u32) -> Response {
             let line = format!("{number}\n");
             let chunk = format!("{:x}\r\n{line}\r\n", line.len());
             let bytes = if is_old { line } else { chunk };
+            if is("empty-chunks") && number < from {
+                client.write_all(b"0\r\n\r\n")?; // nothing to send at the moment
+            }
             if is("collected-stream") {
                 collected.extend_from_slice(bytes.as_bytes());
             } else {
                 client.write_all(bytes.as_bytes())?;
             }
-            thread::sleep(Duration::from_secs(u64::from(number > 1)));
+            let pause = if is("impatient") { Duration::from_millis(200) } else { SECOND };
+            thread::sleep(pause * u32::from(number > 1));
         }
         client.write_all(&collected)?;
         if is_old || is("no-last-chunk") { Ok(()) } else { client.write_all(b"0\r\n\r\n") }

@@ -5,21 +5,31 @@
 //! Look for `is("…")`: that is where the mistake is.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use std::{env, mem, panic, process, thread};
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
 
 /// The servers that keep connections open.
-const PERSISTENT: [&str; 12] = [
+const PERSISTENT: [&str; 21] = [
     "style-keep-alive",
+    "loses-half-a-request",
+    "chokes-on-empty-lines",
+    "mixes-up-headers",
+    "waits-for-the-body-first",
+    "ignores-bodies-of-get",
+    "answers-head-of-404-in-full",
+    "stands-still",
+    "limits-each-read",
+    "counts-from-the-connection",
     "sends-no-allow",
     "writes-dates-its-own-way",
     "turns-away-without-a-time",
@@ -38,6 +48,9 @@ struct Server {
     directory: Option<PathBuf>,
     connections: AtomicU64,
     max_connections: u64,
+    head_timeout: Option<Duration>,
+    /// The client that came last.
+    latest: Mutex<Option<TcpStream>>,
 }
 
 struct Request {
@@ -64,8 +77,15 @@ fn main() {
     let directory = option("--directory").map(PathBuf::from);
     let max_connections = option("--max-connections").map(|number| number.parse());
     let max_connections = max_connections.and_then(Result::ok).unwrap_or(u64::MAX);
-    let server =
-        Arc::new(Server { variant, directory, connections: AtomicU64::new(0), max_connections });
+    let head_timeout = option("--head-timeout").and_then(|seconds| seconds.parse().ok());
+    let server = Arc::new(Server {
+        variant,
+        directory,
+        connections: AtomicU64::new(0),
+        max_connections,
+        head_timeout: head_timeout.map(Duration::from_secs),
+        latest: Mutex::new(None),
+    });
     // Without the line number, which changes with this file, and stands in a report.
     panic::set_hook(Box::new(|panic| {
         let said = panic.payload().downcast_ref::<String>().map_or("", String::as_str);
@@ -77,6 +97,10 @@ fn main() {
     }
     if server.is("never-listens") {
         thread::sleep(Duration::from_secs(60));
+    }
+    let other = server.is("style-two-ports").then(|| TcpListener::bind("127.0.0.1:0"));
+    if server.is("style-slow-start") || other.is_some() {
+        thread::sleep(Duration::from_millis(1500));
     }
     let port = env::var("PORT").expect("the checks set it").parse().expect("a port");
     let port: u16 = if server.is("another-port") { 0 } else { port }; // 0: any free one
@@ -110,8 +134,12 @@ impl Server {
                 if self.is("ends-after-one-client") {
                     self.handle(stream).expect("a request");
                     process::exit(0);
-                } else if self.is("one-at-a-time") {
+                } else if self.is("one-at-a-time") || self.is("spins-when-a-client-leaves") {
                     self.handle_quietly(stream);
+                } else if self.is("one-variable-for-all") {
+                    *self.latest.lock().expect("no panic holds it") = Some(stream);
+                    let server = Arc::clone(self);
+                    thread::spawn(move || server.handle_latest());
                 } else if self.is("unwraps-everything") {
                     self.handle(stream).expect("called `Result::unwrap()` on an `Err` value");
                 } else if self.is("holds-a-lock") {
@@ -128,6 +156,14 @@ impl Server {
         });
     }
 
+    fn handle_latest(&self) {
+        thread::sleep(Duration::from_millis(1)); // as a thread that begins when it can
+        let latest = self.latest.lock().expect("no panic holds it");
+        let stream = latest.as_ref().and_then(|stream| stream.try_clone().ok());
+        drop(latest);
+        stream.into_iter().for_each(|stream| self.handle_quietly(stream));
+    }
+
     fn handle_quietly(&self, stream: TcpStream) {
         self.connections.fetch_add(1, Ordering::SeqCst);
         if let Err(error) = self.handle(stream) {
@@ -140,9 +176,23 @@ impl Server {
         if self.is("answers-unread") {
             return stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n");
         }
+        if self.is("limits-each-read") {
+            stream.set_read_timeout(self.head_timeout)?;
+        }
         let mut rest = Vec::new();
+        let mut headers = HashMap::new();
+        let start = Instant::now();
         loop {
             let Some(mut request) = self.read_request(&mut stream, rest)? else { return Ok(()) };
+            if self.is("mixes-up-headers") {
+                headers.extend(mem::take(&mut request.headers));
+                request.headers = headers.clone();
+            }
+            if self.is("counts-from-the-connection")
+                && self.head_timeout.is_some_and(|most| most < start.elapsed())
+            {
+                return Ok(());
+            }
             rest = self.later_requests(&mut request, &mut stream)?;
             if self.is("never-answers") {
                 thread::sleep(Duration::from_secs(60));
@@ -182,7 +232,8 @@ impl Server {
         let is_old = request.line.ends_with("HTTP/1.0") && !self.is("persists-in-http-1-0");
         let gives_up = self.is("closes-after-404") && response.status.starts_with("404")
             || self.is("closes-instead-of-a-length") && response.body.is_empty()
-            || response.status.starts_with("503");
+            || response.status.starts_with("503")
+            || response.status.starts_with('4') && request.headers.contains_key("expect");
         self.persists() && !says_close && !is_old && !gives_up
     }
 
@@ -192,20 +243,25 @@ impl Server {
 
     /// Separates the request's body from what comes after it, which is returned.
     fn later_requests(&self, request: &mut Request, stream: &mut TcpStream) -> io::Result<Vec<u8>> {
-        if !self.persists() || request.headers.contains_key("expect") {
+        let waits = request.headers.contains_key("expect") && !self.is("waits-for-the-body-first");
+        if !self.persists() || waits {
             return Ok(Vec::new());
         }
         let digits = request.headers.get("content-length").cloned().unwrap_or_default();
         let length: usize = String::from_utf8_lossy(&digits).parse().unwrap_or(0);
         if length > 10_000_000
             || self.is("does-not-skip-bodies") && !request.line.contains("/files/")
+            || self.is("ignores-bodies-of-get") && request.line.starts_with("GET ")
         {
             return Ok(mem::take(&mut request.rest));
         }
         let missing = length.saturating_sub(request.rest.len());
         stream.take(missing as u64).read_to_end(&mut request.rest)?;
         let later = request.rest.split_off(length.min(request.rest.len()));
-        Ok(if self.is("forgets-what-it-has-read") { Vec::new() } else { later })
+        let is_whole = later.windows(4).any(|four| four == b"\r\n\r\n");
+        let is_lost =
+            self.is("forgets-what-it-has-read") || self.is("loses-half-a-request") && !is_whole;
+        Ok(if is_lost { Vec::new() } else { later })
     }
 
     fn read_request(&self, stream: &mut TcpStream, rest: Vec<u8>) -> io::Result<Option<Request>> {
@@ -215,13 +271,25 @@ impl Server {
         }
         let mut piece = [0; 4096];
         let end = loop {
+            if bytes.starts_with(b"\r\n") && !self.is("chokes-on-empty-lines") {
+                bytes.drain(..2);
+            }
             let end = bytes.windows(4).position(|four| four == b"\r\n\r\n");
             let enough = self.is("reads-once") && !bytes.is_empty();
             if let Some(end) = end.or(enough.then_some(bytes.len())) {
                 break end;
             }
-            match stream.read(&mut piece)? {
+            let count = match stream.read(&mut piece) {
+                Err(_) if self.is("limits-each-read") => {
+                    stream
+                        .write_all(b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\n\r\n")?;
+                    return Ok(None);
+                }
+                count => count?,
+            };
+            match count {
                 0 if self.is("unwraps-everything") => panic!("index out of bounds: the len is 0"),
+                0 if self.is("spins-when-a-client-leaves") => {}
                 0 => return Ok(None),
                 count => bytes.extend_from_slice(&piece[..count]),
             }
@@ -246,7 +314,16 @@ impl Server {
                 }
                 () => value.trim_ascii().to_vec(),
             };
-            headers.entry(name).or_insert(value);
+            let is_list = name == "accept-encoding" && !self.is("takes-the-first-line");
+            match headers.entry(name) {
+                Entry::Occupied(entry) if is_list => {
+                    let list: &mut Vec<u8> = entry.into_mut();
+                    list.extend([b", ", &value[..]].concat());
+                }
+                entry => {
+                    entry.or_insert(value);
+                }
+            }
         }
         if self.is("names-with-case") {
             for name in ["User-Agent", "Content-Length", "Accept-Encoding"] {
@@ -264,7 +341,9 @@ impl Server {
                 if self.is("never-says-400") { "404 Not Found" } else { "400 Bad Request" };
             return Ok(Response::new(status, ""));
         };
-        if !version.starts_with("HTTP/1.") && !self.is("never-says-400") {
+        if self.is("keeps-the-carriage-return")
+            || !version.starts_with("HTTP/1.") && !self.is("never-says-400")
+        {
             return Ok(Response::new("400 Bad Request", ""));
         }
         if self.is("searches-the-whole-request") && request.head.contains("GET / ") {
@@ -298,7 +377,8 @@ impl Server {
         } else if path == "/" || self.is("always-200") {
             Ok(Response::new("200 OK", ""))
         } else {
-            Ok(Response::new("404 Not Found", ""))
+            let body = if self.is("answers-head-of-404-in-full") { "no such page" } else { "" };
+            Ok(Response::new("404 Not Found", body))
         }
     }
 
@@ -386,6 +466,10 @@ impl Server {
             process::exit(101); // as if this were the only thread
         }
         let found = found.unwrap_or_default();
+        if self.is("decodes-latin-1") {
+            let text: String = found.iter().copied().map(char::from).collect();
+            return Response::new("200 OK", text).header("Content-Type", "text/plain");
+        }
         if self.is("demands-utf-8") && String::from_utf8(found.clone()).is_err() {
             eprintln!("thread 'main' panicked: called `Result::unwrap()` on an `Err` value");
             process::exit(101);
@@ -501,6 +585,9 @@ impl Server {
             response.headers.push(("Date", "Sun, 06 Nov 1994 08:49:37 GMT".into()));
             response.headers.push(("X-Anything", String::new()));
         }
+        if self.is("stands-still") {
+            response = response.header("Date", "Sun, 06 Nov 1994 08:49:37 GMT");
+        }
         if self.is("writes-dates-its-own-way") {
             response = response.header("Date", "Sun Nov  6 08:49:37 1994");
         }
@@ -515,7 +602,10 @@ impl Server {
                 bytes.extend_from_slice(b"\r\n");
             }
             bytes.extend_from_slice(b"0\r\n\r\n");
-        } else if !request.line.starts_with("HEAD ") || self.is("answers-head-in-full") {
+        } else if !request.line.starts_with("HEAD ")
+            || self.is("answers-head-in-full")
+            || self.is("answers-head-of-404-in-full") && response.status.starts_with("404")
+        {
             bytes.extend_from_slice(&response.body);
         }
         if self.is("adds-a-newline") && !simple {
