@@ -97,13 +97,23 @@ fn the_links_in_reports_lead_somewhere() {
 }
 
 #[test]
-fn every_check_is_described_in_its_chapter() {
+fn every_check_is_about_a_rule_and_every_rule_is_checked() {
     let mut complaints = Vec::new();
     for stage in Stage::all() {
-        let page = Page::read(repository().join(stage.chapter()));
+        let (chapter, rules) = (stage.chapter(), stage.rules());
         for check in stage.checks() {
-            if !page.text.contains(&format!("`{check}`")) {
-                complaints.push(format!("{} does not describe {check}", stage.chapter()));
+            let about = rules.checked.get(&check).map_or(&[][..], Vec::as_slice);
+            if about.is_empty() || about.iter().any(|rule| *rule >= rules.rules.len()) {
+                complaints
+                    .push(format!("{chapter} does not say which of its rules {check} checks"));
+            }
+        }
+        for (index, rule) in rules.rules.iter().enumerate() {
+            if !rule.starts_with(&format!("{}. ", index + 1)) {
+                complaints.push(format!("{chapter}: another number is expected: {rule}"));
+            }
+            if !rules.checked.values().flatten().any(|checked| *checked == index) {
+                complaints.push(format!("{chapter}: no check is about {rule}"));
             }
         }
     }

@@ -53,4 +53,4 @@ pub use connection::Connection;
 pub use exchange::{Exchange, Request};
 pub use failure::{Check, Failure};
 pub use server::{PATIENCE, Server};
-pub use stages::{Stage, cargo, check_programs, repository};
+pub use stages::{Rules, Stage, cargo, check_programs, repository};

@@ -55,12 +55,50 @@ impl Stage {
         format!("docs/{}.md", self.folder)
     }
 
+    /// What it asks of a server.
+    pub fn rules(&self) -> Rules {
+        Rules::read(&fs::read_to_string(repository().join(self.chapter())).unwrap_or_default())
+    }
+
     /// The names of its checks, in the order in which they are written.
     pub fn checks(&self) -> Vec<String> {
         let path = repository().join(format!("tests/{}.rs", self.name()));
         let code = fs::read_to_string(path).unwrap_or_default();
         let tests = code.split("#[test]\nfn ").skip(1);
         tests.filter_map(|test| Some(test.split_once('(')?.0.to_owned())).collect()
+    }
+}
+
+/// What a stage asks of a server: the numbered list at the beginning of its chapter.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rules {
+    /// The rules in their order, as they stand there, lines and numbers too.
+    pub rules: Vec<String>,
+    /// The indices of the rules that a check is about, by its name.
+    pub checked: BTreeMap<String, Vec<usize>>,
+}
+
+impl Rules {
+    /// Reads the rules of a chapter, below the heading "Your server must", and which check is about
+    /// which, from lines such as ``- `answers_200` (2): …``.
+    pub fn read(chapter: &str) -> Rules {
+        let lines = chapter.lines().skip_while(|line| *line != "## Your server must").skip(2);
+        let mut rules: Vec<String> = Vec::new();
+        for line in lines.take_while(|line| !line.is_empty()) {
+            match rules.last_mut().filter(|_| line.starts_with(' ')) {
+                Some(rule) => *rule += &format!("\n{line}"),
+                None => rules.push(line.to_owned()),
+            }
+        }
+        let entries =
+            chapter.lines().filter_map(|line| line.strip_prefix("- `")?.split_once("` ("));
+        let entries = entries.filter_map(|(check, rest)| Some((check, rest.split_once("):")?.0)));
+        let indices = |text: &str| {
+            let numbers = text.split(", ").filter_map(|number| number.parse::<usize>().ok());
+            numbers.filter_map(|number| number.checked_sub(1)).collect()
+        };
+        let checked = entries.map(|(check, text)| (check.to_owned(), indices(text))).collect();
+        Rules { rules, checked }
     }
 }
 

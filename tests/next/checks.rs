@@ -74,11 +74,15 @@ impl Findings {
         stage.checks().first().is_some_and(|main| !self.failed.contains(main))
     }
 
-    /// The report of the first check that failed.
+    /// The first check that failed.
+    pub(crate) fn first_failed(&self, stage: &Stage) -> Option<String> {
+        stage.checks().into_iter().find(|check| self.failed.contains(check))
+    }
+
+    /// Its report.
     pub(crate) fn first_report(&self, stage: &Stage) -> &str {
-        let checks = stage.checks();
-        let first = checks.iter().find(|check| self.failed.contains(*check));
-        first.and_then(|check| report(&self.reports, check)).unwrap_or_default()
+        let first = self.first_failed(stage);
+        first.and_then(|check| report(&self.reports, &check)).unwrap_or_default()
     }
 
     /// The same, if the server does not compile.

@@ -64,9 +64,21 @@ pub(crate) fn show_failure(
         let mark = if findings.failed.contains(&check) { red("no") } else { green("ok") };
         writeln!(out, "      {mark}  {check}")?;
     }
+    show_rules(out, stage, findings)?;
     let report = findings.first_report(stage);
     writeln!(out, "\n{report}\n")?;
     show_help(out, stages, stage, report)
+}
+
+/// What the chapter asks for, as far as the first check that failed is about it.
+fn show_rules(out: &mut impl Write, stage: &Stage, findings: &Findings) -> io::Result<()> {
+    let rules = stage.rules();
+    let checked = findings.first_failed(stage).and_then(|check| rules.checked.get(&check).cloned());
+    writeln!(out, "\nYour server must ({}):\n", stage.chapter())?;
+    for rule in checked.unwrap_or_default().into_iter().filter_map(|index| rules.rules.get(index)) {
+        writeln!(out, "  {}", rule.replace('\n', "\n  "))?;
+    }
+    Ok(())
 }
 
 /// Where to go on from a stage that fails, in steps.
