@@ -121,6 +121,28 @@ fn every_check_is_about_a_rule_and_every_rule_is_checked() {
 }
 
 #[test]
+fn the_drawing_of_the_server_grows_from_chapter_to_chapter() {
+    let mut before = Vec::new();
+    for stage in Stage::all() {
+        let page = Page::read(repository().join(stage.chapter()));
+        let heading = page.text.lines().position(|line| line == "## The server so far");
+        let heading = heading.unwrap_or_else(|| panic!("{} has no drawing", page.name()));
+        let blocks = page.blocks();
+        let drawing = blocks.iter().find(|block| block.line > heading).expect("it is below");
+        let (new, old): (Vec<_>, Vec<_>) =
+            drawing.body.lines().partition(|line| line.ends_with("  <-- new"));
+        if before.is_empty() {
+            before = old.iter().map(|line| (*line).to_owned()).collect();
+            continue; // all of it is new in the first chapter
+        }
+        assert_eq!(old, before, "{}: what is not marked stood in the drawing before", page.name());
+        assert!(!new.is_empty(), "{}: nothing is marked", page.name());
+        let plain = |line: &str| line.trim_end_matches("<-- new").trim_end().to_owned();
+        before = drawing.body.lines().map(plain).collect();
+    }
+}
+
+#[test]
 fn every_block_says_what_it_is() {
     let known = ["rust", "diff", "console", "text", "python", "toml"];
     let mut complaints = Vec::new();
