@@ -82,7 +82,7 @@ fn a_body_that_is_too_large_to_skip_ends_the_connection() -> Check {
     on_each(|server| {
         let mut client = server.connect()?;
         client.send(b"POST /missing HTTP/1.1\r\nHost: a\r\nContent-Length: 100000\r\n\r\n")?;
-        server.answer(&mut client).status(404).closing().because("Who knows if it ever comes?")?;
+        server.answer(&mut client).status(404).closing().because("Its body may never come.")?;
         client.expect_hang_up(TIME_LIMIT)
     })
 }
@@ -96,7 +96,7 @@ fn a_body_that_may_never_come_ends_the_connection() -> Check {
               Expect: 100-continue\r\n\r\n",
         )?;
         let answer = server.answer(&mut client).status(404).closing();
-        answer.because("A client that is refused may send the body all the same, or not.")?;
+        answer.because("A client that is refused may still send the body, or not.")?;
         client.expect_hang_up(TIME_LIMIT)
     })
 }
@@ -111,7 +111,7 @@ fn nothing_after_a_refused_request_is_answered() -> Check {
         ])?;
         server.answer(&mut client).status(200).because("The first request is in order.")?;
         let answer = server.answer(&mut client).status(400).closing();
-        answer.because("Who knows where a malformed request ends?")?;
+        answer.because("Nobody knows where a malformed request ends.")?;
         client.send(b"GET /echo/three HTTP/1.1\r\nHost: a\r\n\r\n")?;
         client.expect_hang_up(TIME_LIMIT)?;
         if server.output().contains("three") {

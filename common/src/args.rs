@@ -62,7 +62,7 @@ impl Args {
     }
 }
 
-/// Says on stdout where a server listens. If nobody can read that, the server goes on all the same, unlike
+/// Says on stdout where a server listens. If nobody can read that, the server goes on, unlike
 /// one that uses `println!`, which panics.
 pub fn announce(address: SocketAddr) {
     let _ = writeln!(io::stdout(), "listening on http://{address}");

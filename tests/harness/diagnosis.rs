@@ -90,8 +90,8 @@ fn wrong_port(wanted: u16, found: u16) -> Failure {
 /// How long to watch whether a server is busy.
 const WATCHED: Duration = Duration::from_secs(1);
 
-/// Who uses a processor for so long meanwhile is busy. On a machine that does other things, it may be all
-/// that a program gets.
+/// A server that uses a processor for so long meanwhile is busy. On a machine that does other things, it
+/// may get no more.
 const BUSY: Duration = Duration::from_millis(50);
 
 /// Whether a server is busy although it has nothing to do. Only Linux tells.

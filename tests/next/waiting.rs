@@ -5,7 +5,7 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Who waits less than this needs no sign.
+/// Work that takes less than this needs no sign.
 const SHORT: Duration = Duration::from_secs(1);
 
 /// The pause between two signs.

@@ -83,7 +83,7 @@ pub(crate) struct Recipient {
 }
 
 impl Recipient {
-    /// Whoever sent a request with this head.
+    /// The sender of a request with this head.
     pub(crate) fn of(head: &Head) -> Recipient {
         Recipient { version: head.version, wants_head_only: head.method == "HEAD" }
     }

@@ -26,7 +26,7 @@ pub enum Next {
     Close,
 }
 
-/// Who answers requests.
+/// What answers requests.
 pub trait Handler {
     /// What a request is answered with.
     fn answer(&self, request: &Request) -> Response;

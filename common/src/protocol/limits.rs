@@ -56,7 +56,7 @@ const TIME_PER_BYTE: Duration = Duration::from_millis(1);
 /// budget covers all of it, in however many reads or writes. Only waiting for the client is paid
 /// from it; what the server does in between costs the client nothing.
 ///
-/// It knows no clock. Whoever waits says how long that was.
+/// It knows no clock: the caller says how long it has waited.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct TimeBudget {
     full: Duration,
