@@ -3,9 +3,10 @@
 use std::env;
 use std::fs;
 use std::io;
+use std::path::PathBuf;
 use std::process::ExitStatus;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::process::Process;
 use crate::{Failure, choice, port};
@@ -87,33 +88,32 @@ fn wrong_port(wanted: u16, found: u16) -> Failure {
         .cause(PORT)
 }
 
-/// How long to watch whether a server is busy.
-const WATCHED: Duration = Duration::from_secs(1);
-
-/// A server that uses a processor for so long meanwhile is busy. On a machine that does other things, it
-/// may get no more.
-const BUSY: Duration = Duration::from_millis(50);
-
-/// Whether a server is busy although it has nothing to do. Only Linux tells.
+/// Whether a server is busy although it has nothing to do: one of its threads never waits, as often as one
+/// looks. Only Linux tells.
 pub(crate) fn spins(family: &[u32]) -> bool {
-    let time = || family.iter().filter_map(|id| processor_time(*id)).sum::<Duration>();
-    let (before, start) = (time(), Instant::now());
-    while cfg!(target_os = "linux") && start.elapsed() < WATCHED {
-        thread::sleep(BUSY);
-        if time().saturating_sub(before) >= BUSY {
-            return true;
+    const LOOKS: u32 = 20;
+    const PAUSE: Duration = Duration::from_millis(25);
+    let mut never_waiting = running_threads(family);
+    for _ in 1..LOOKS {
+        if never_waiting.is_empty() {
+            return false;
         }
+        thread::sleep(PAUSE);
+        let running = running_threads(family);
+        never_waiting.retain(|thread| running.contains(thread));
     }
-    false
+    !never_waiting.is_empty()
 }
 
-/// The time for which a process has kept a processor busy (see proc(5)).
-fn processor_time(id: u32) -> Option<Duration> {
-    const TICK: Duration = Duration::from_millis(10);
-    let stat = fs::read_to_string(format!("/proc/{id}/stat")).ok()?;
-    let (_, after_name) = stat.rsplit_once(')')?;
-    let numbers = after_name.split_whitespace().skip(11).take(2).map(str::parse::<u32>);
-    Some(numbers.flatten().map(|ticks| TICK * ticks).sum())
+/// The threads of some processes that run, or would if a processor were free (see proc(5)).
+fn running_threads(family: &[u32]) -> Vec<PathBuf> {
+    let folders = family.iter().filter_map(|id| fs::read_dir(format!("/proc/{id}/task")).ok());
+    let threads = folders.flatten().flatten().map(|thread| thread.path());
+    let runs = |thread: &PathBuf| {
+        let stat = fs::read_to_string(thread.join("stat")).unwrap_or_default();
+        stat.rsplit_once(')').is_some_and(|(_, rest)| rest.starts_with(" R"))
+    };
+    threads.filter(runs).collect()
 }
 
 /// What a server does that spins.
