@@ -37,8 +37,8 @@ fn goes_on_after_clients_have_left() -> Check {
 #[test]
 fn accepts_one_client_after_another() -> Check {
     let server = Server::start("stage01")?;
-    let why = "Three hundred clients connected, one after another, and left. Accept each of them, and be \
-               rid of it before the next.";
+    let why = "Three hundred clients connected, one after another, and left. Accept each of them, and close \
+               its connection before you accept the next.";
     for _ in 0..MANY {
         server.connect().map_err(|failure| failure.why(why))?;
     }

@@ -27,8 +27,8 @@ fn answers_one_client_after_another() -> Check {
     let server = Server::start("stage02")?;
     for _ in 0..20 {
         server.get("/").status(200).because(
-            "Twenty clients come, one after another, and each wants an answer. Accept in a loop, and go \
-             round again whatever became of one client.",
+            "Twenty clients come, one after another, and each wants an answer. Accept in a loop, and take \
+             the next client, whatever happened to the last one.",
         )?;
     }
     Ok(())

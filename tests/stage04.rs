@@ -58,8 +58,8 @@ fn refuses_broken_escapes() -> Check {
     let server = Server::start("stage04")?;
     for path in ["/echo/100%", "/echo/%4", "/echo/%zz"] {
         server.get(path).status(400).because(
-            "After a % come two hexadecimal digits. Guessing what was meant is how two programs \
-             come to see two different paths.",
+            "After a % come two hexadecimal digits. Do not guess what was meant: \
+             another program may guess differently, and see a different path.",
         )?;
     }
     Ok(())

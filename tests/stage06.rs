@@ -13,7 +13,7 @@ fn silent_clients_do_not_delay_others() -> Check {
     let server = Server::start("stage06")?;
     let _silent = (0..MANY).map(|_| server.connect()).collect::<Result<Vec<_>, _>>()?;
     let why = "A hundred clients are connected and say nothing, as browsers do that connect ahead of \
-               need. The thread that waits for a silent client must not be needed for the next one.";
+               need. A server that waits for a silent client must still serve the next.";
     server.get("/echo/hello").status(200).body("hello").because(why)
 }
 
@@ -26,8 +26,8 @@ fn slow_clients_do_not_delay_others() -> Check {
         client.send(b"GET /echo/slow HTTP/1.1\r\nHost: loc")?;
         slow.push(client);
     }
-    let why = "A hundred clients have sent half of their requests. The thread that waits for the other \
-               half must not be needed for the next client.";
+    let why = "A hundred clients have sent half of their requests. A server that waits for the other \
+               half must still serve the next client.";
     server.get("/echo/hello").status(200).body("hello").because(why)
 }
 
@@ -47,8 +47,8 @@ fn answers_in_any_order() -> Check {
 #[test]
 fn everyone_gets_their_own_answer() -> Check {
     let server = Server::start("stage06")?;
-    let why = "A hundred clients ask at the same moment, and each wants the answer to its own request. What \
-               belongs to one client must not stand in a variable that the next one changes.";
+    let why = "A hundred clients ask at the same moment, and each wants the answer to its own request. Do \
+               not keep one client's data in a variable that another client's request changes.";
     let mut clients = Vec::new();
     for number in 0..MANY {
         let mut client = server.connect()?;

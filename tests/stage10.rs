@@ -190,7 +190,7 @@ fn each_request_has_its_own_headers() -> Check {
     client.send(b"GET /user-agent HTTP/1.1\r\nHost: a\r\nUser-Agent: second\r\n\r\n")?;
     server.answer(&mut client).status(200).body("second").because(why)?;
     client.send(b"GET /user-agent HTTP/1.1\r\nHost: a\r\n\r\n")?;
-    let answer = server.answer(&mut client).expect("not the body of before", |answer| {
+    let answer = server.answer(&mut client).expect("an empty body, or 400", |answer| {
         if answer.body.is_empty() || answer.status >= 400 {
             return Ok(());
         }
@@ -198,7 +198,7 @@ fn each_request_has_its_own_headers() -> Check {
         Err(Failure::new(format!("the body is \"{found}\", and the request has no User-Agent")))
     });
     answer.because(
-        "The headers of a request end with it. Begin with none for each request, wherever you keep them.",
+        "Headers belong to one request only. Start each request with no headers, wherever you keep them.",
     )
 }
 

@@ -89,7 +89,7 @@ fn refuses_what_it_does_not_do() -> Check {
             "POST /files/a HTTP/1.1",
             "Transfer-Encoding: zigzag\r\n",
             &[501, 400],
-            "A body that is coded in a way that you do not know has no end that you can find.",
+            "You do not know how this body is coded, so you cannot find its end: 501 Not Implemented.",
         ),
         (
             "POST /files/a HTTP/1.1",

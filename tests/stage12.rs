@@ -54,7 +54,7 @@ fn gives_up_slow_requests() -> Check {
     if start.elapsed() >= PATIENCE {
         let failure =
             client.failure("your server still waits for the rest of the head after 5 seconds");
-        let cause = "A limit for each read never strikes: each read is quick. Limit the time of the whole head.";
+        let cause = "A limit for each read does not help here: each read is quick. Limit the time for the whole head.";
         return Err(server.finish(failure.cause(cause).why(why)));
     }
     server.answer(&mut client).status(408).closing().because(why)

@@ -182,7 +182,7 @@ fn knows_no_other_transfer_coding() -> Check {
         ("1.1", "chunked, chunked", &[400, 501], bad),
         ("1.1", "chunked\r\nTransfer-Encoding: chunked", &[400, 501], bad),
         ("1.1", "chunked\r\nContent-Length: 5", &[400], bad),
-        ("1.0", "chunked", &[400], "HTTP/1.0 has no chunks, so this length is a guess: 400."),
+        ("1.0", "chunked", &[400], "HTTP/1.0 has no chunks: 400."),
     ] {
         let request = format!(
             "POST /files/a HTTP/{version}\r\nHost: a\r\nTransfer-Encoding: {coding}\r\n\r\n0\r\n\r\n"

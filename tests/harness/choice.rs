@@ -59,7 +59,7 @@ fn to_command(choice: &Choice) -> Result<Command, Failure> {
         )
         .cause(
             "That starts the server in the background, where the checks can neither stop it nor \
-                 see that it has ended. Leave out the &: they start it beside themselves.",
+                 see that it has ended. Leave out the &: the checks do not wait for your server to end.",
         )),
         Choice::Command(line) => Ok(shell(line)),
         Choice::Binary(path) => Ok(Command::new(path)),

@@ -358,7 +358,7 @@ fn not_gzip(body: &[u8], error: &std::io::Error) -> Failure {
         ),
         [0x1f, 0xef, 0xbf, 0xbd, ..] => failure.cause(
             "Its second byte should be 8b and is ef bf bd, which stands for \"not text\" in UTF-8: the \
-             compressed bytes were turned into a text. They are none.",
+             compressed bytes were turned into text. They are not text.",
         ),
         [0x78, ..] => failure.cause(
             "It begins with 78, as the format zlib does. gzip is another wrapper around the same \
