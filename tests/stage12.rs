@@ -143,7 +143,7 @@ fn finishes_its_work_when_it_is_stopped() -> Check {
     let mut client = server.connect()?;
     client.send(b"POST /files/last HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nhello")?;
     client.expect_silence(SLOWLY).map_err(|failure| server.finish(failure))?;
-    server.ask_to_stop();
+    let processes = server.ask_to_stop();
     let start = Instant::now();
     while server.accepts() && start.elapsed() < PATIENCE {
         thread::sleep(SLOWLY);
@@ -162,13 +162,11 @@ fn finishes_its_work_when_it_is_stopped() -> Check {
         let failure = Failure::new("the upload was answered, but not stored");
         return Err(failure.why(why).read(server.chapter()));
     }
-    match server.ended_within(PATIENCE) {
-        Some(_) => Ok(()),
-        None => Err(Failure::new("your server does not end after its last request")
-            .cause(
-                "One more client is connected, and idle: nobody waits for an answer, so close it.",
-            )
-            .why(why)
-            .read(server.chapter())),
+    if server.all_ended_within(&processes, PATIENCE) {
+        return Ok(());
     }
+    Err(Failure::new("your server does not end after its last request")
+        .cause("One more client is connected, and idle: nobody waits for an answer, so close it.")
+        .why(why)
+        .read(server.chapter()))
 }

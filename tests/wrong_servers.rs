@@ -125,6 +125,7 @@ const MISTAKES: &[Row] = &[
     ("style-keep-alive", 12, "closes_idle_connections", "your server does not hang up"),
     ("style-keep-alive", 12, "turns_clients_away_when_it_is_full", "the status is 200, not 503"),
     ("turns-away-without-a-time", 12, "turns_clients_away_when_it_is_full", "the answer has no Retry-After"),
+    ("waits-for-idle-clients", 12, "finishes_its_work_when_it_is_stopped", "your server does not end after its last request"),
     ("style-keep-alive", 12, "finishes_its_work_when_it_is_stopped", "your server closed the connection without an answer"),
     ("chunks:no-extensions", 13, "takes_a_body_in_chunks", "the status is 400, not 200 (or another 2xx)"),
     ("chunks:decimal-sizes", 13, "takes_a_body_in_chunks", "the status is 400, not 200 (or another 2xx)"),
@@ -138,6 +139,8 @@ const MISTAKES: &[Row] = &[
     ("chunks:forgiving-trailers", 13, "refuses_chunks_that_can_be_read_in_two_ways", "the status is 201, not 400"),
     ("chunks:no-limit", 13, "refuses_chunks_that_can_be_read_in_two_ways", "no answer within 5 seconds"),
     ("never-persists", 13, "knows_no_other_transfer_coding", "the answer does not say Connection: close"),
+    ("style-keep-alive", 13, "chunks_that_nobody_reads_are_not_the_next_request", "the status is 400, not 200"),
+    ("style-keep-alive", 13, "tells_a_client_that_waits_with_its_chunks", "the status is 400, not 100"),
     ("chunks:takes-a-part-for-the-whole", 13, "an_upload_that_breaks_off_leaves_nothing", "a file is left of an upload that broke off: b"),
     ("chunks:collected-stream", 13, "sends_what_there_is_as_it_comes", "the first line of the countdown"),
     ("chunks:impatient", 13, "sends_what_there_is_as_it_comes", "the whole countdown from 3 took"),
@@ -327,8 +330,12 @@ fn each_mistake_gets_its_sentence() {
 /// (All stages before would be many, and say little more: the mistakes share one program.)
 fn stage_before(variant: &str) -> Option<usize> {
     // These know what the checks that they fail are about, and nothing of the stage before.
-    const PARTIAL: [&str; 3] =
-        ["turns-away-without-a-time", "limits-each-read", "counts-from-the-connection"];
+    const PARTIAL: [&str; 4] = [
+        "turns-away-without-a-time",
+        "limits-each-read",
+        "counts-from-the-connection",
+        "waits-for-idle-clients",
+    ];
     let is_partial = variant.starts_with("chunks:") || PARTIAL.contains(&variant);
     let stages = MISTAKES.iter().filter(|(it, ..)| *it == variant).map(|(_, stage, ..)| *stage);
     stages.min().filter(|stage| *stage > 1 && !is_partial).map(|stage| stage - 1)

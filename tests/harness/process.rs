@@ -133,6 +133,18 @@ fn family(parent: u32) -> Vec<u32> {
     family
 }
 
+/// Whether one of these processes has not ended.
+#[cfg(unix)]
+pub(crate) fn is_any_alive(ids: &[u32]) -> bool {
+    let listing = Command::new("ps").args(["-A", "-o", "pid=,stat="]).output();
+    let listing = listing.map(|it| String::from_utf8_lossy(&it.stdout).into_owned());
+    listing.unwrap_or_default().lines().any(|line| {
+        let (id, state) = line.trim().split_once(' ').unwrap_or_default();
+        let is_dead = state.trim().starts_with('Z'); // and its parent has not looked yet
+        !is_dead && id.parse().is_ok_and(|id| ids.contains(&id))
+    })
+}
+
 /// Kills what a program such as `sh`, `npm` or `cargo run` has started. A process group would do
 /// it too, but then Ctrl-C in the terminal would no longer reach the server.
 #[cfg(unix)]

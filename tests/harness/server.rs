@@ -5,7 +5,7 @@ use std::fs;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitStatus};
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -16,7 +16,8 @@ use tempfile::TempDir;
 use crate::port::Port;
 use crate::process::Process;
 use crate::{
-    Answer, Connection, Exchange, Failure, Request, Stage, choice, diagnosis, port, repository,
+    Answer, Connection, Exchange, Failure, Request, Stage, choice, diagnosis, port, process,
+    repository,
 };
 
 /// How long a check waits for a server: to start, to answer, to go on with an answer.
@@ -273,23 +274,27 @@ impl Server {
             .unwrap_or_else(|| diagnosis::unreachable(self.port(), error, &process.output())))
     }
 
-    /// Asks the server to end, by the signal SIGTERM.
+    /// Asks the server to end, by the signal SIGTERM. Returns the processes that it consists of: its own,
+    /// and those that it has started, as a shell does.
     #[cfg(unix)]
-    pub fn ask_to_stop(&self) {
-        let ids = self.process().family().into_iter().map(|id| id.to_string());
+    pub fn ask_to_stop(&self) -> Vec<u32> {
+        let family = self.process().family();
+        let ids = family.iter().map(u32::to_string);
         let _ = Command::new("kill").arg("-TERM").args(ids).status();
+        family
     }
 
-    /// Waits until the server has ended, or for so long at most. Returns how it did.
-    pub fn ended_within(&self, time: Duration) -> Option<ExitStatus> {
+    /// Waits until all of these processes have ended, or for so long at most. Returns whether they have.
+    #[cfg(unix)]
+    pub fn all_ended_within(&self, family: &[u32], time: Duration) -> bool {
         let deadline = Instant::now() + time;
-        loop {
-            let ended = self.process().ended();
-            if ended.is_some() || Instant::now() > deadline {
-                return ended;
+        while process::is_any_alive(family) {
+            if Instant::now() > deadline {
+                return false;
             }
             thread::sleep(PAUSE);
         }
+        true
     }
 
     /// Whether somebody accepts connections on the server's port.

@@ -10,7 +10,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use std::{env, mem, panic, process, thread};
@@ -19,7 +19,8 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 
 /// The servers that keep connections open.
-const PERSISTENT: [&str; 21] = [
+const PERSISTENT: [&str; 22] = [
+    "waits-for-idle-clients",
     "style-keep-alive",
     "loses-half-a-request",
     "chokes-on-empty-lines",
@@ -49,6 +50,7 @@ struct Server {
     connections: AtomicU64,
     max_connections: u64,
     head_timeout: Option<Duration>,
+    is_stopping: AtomicBool,
     /// The client that came last.
     latest: Mutex<Option<TcpStream>>,
 }
@@ -84,6 +86,7 @@ fn main() {
         connections: AtomicU64::new(0),
         max_connections,
         head_timeout: head_timeout.map(Duration::from_secs),
+        is_stopping: AtomicBool::new(false),
         latest: Mutex::new(None),
     });
     // Without the line number, which changes with this file, and stands in a report.
@@ -107,7 +110,19 @@ fn main() {
     let listener = TcpListener::bind(("127.0.0.1", port)).expect("the port is free");
     let address = listener.local_addr().expect("it is bound");
     eprintln!("Server started at http://localhost:{}", address.port());
+    if server.is("waits-for-idle-clients") {
+        let stopping = Arc::clone(&server);
+        let stop = move || {
+            stopping.is_stopping.store(true, Ordering::SeqCst);
+            let _ = TcpStream::connect(address); // wakes it up
+        };
+        common::on_stop(stop).expect("it can be stopped");
+    }
     server.accept(&listener);
+    drop(listener);
+    while server.connections.load(Ordering::SeqCst) > 0 {
+        thread::sleep(Duration::from_millis(10)); // an idle one may stay as long as it likes
+    }
 }
 
 impl Server {
@@ -131,6 +146,9 @@ impl Server {
             }
             for stream in listener.incoming() {
                 let stream = stream.expect("a client");
+                if self.is_stopping.load(Ordering::SeqCst) {
+                    return;
+                }
                 if self.is("ends-after-one-client") {
                     self.handle(stream).expect("a request");
                     process::exit(0);
@@ -233,6 +251,7 @@ impl Server {
         let gives_up = self.is("closes-after-404") && response.status.starts_with("404")
             || self.is("closes-instead-of-a-length") && response.body.is_empty()
             || response.status.starts_with("503")
+            || self.is_stopping.load(Ordering::SeqCst)
             || response.status.starts_with('4') && request.headers.contains_key("expect");
         self.persists() && !says_close && !is_old && !gives_up
     }
