@@ -184,11 +184,18 @@ fn the_last_stage_is_an_end() -> Result<(), Failure> {
     let learner = Learner::new();
     learner.writes("stage13")?;
     let (code, screen) = learner.next(&[]);
+    let (_, end) = screen.split_once("  ok  13 chunked\n").expect("it is the last");
     assert!(
-        screen.contains("\n  #############\n\nAll 13 stages pass.\n\nYou have built"),
+        end.starts_with("\n  #############\n\nAll 13 stages pass.\n\nYou have built"),
         "{screen}"
     );
     assert_eq!(code, Some(0));
+    let introduction = fs::read_to_string(repository().join("docs/00-introduction.md"));
+    let (shown, _) = end.split_once("\n\nFrom here").expect("it says where to go");
+    assert!(
+        introduction.is_ok_and(|text| text.contains(shown)),
+        "the introduction shows another end"
+    );
     Ok(())
 }
 

@@ -11,6 +11,7 @@
 //! | `diff stages/03-…/main.rs stages/04-…/main.rs main` | it leads from the one item to the other |
 //! | `console stage04` | its commands, run against the stage, print what stands below them |
 //! | `text stage04 log` | the stage's log has these lines, after the commands above |
+//! | `text tests/reports/….txt` | it is that file |
 //!
 //! In what is printed, `…` stands for whatever varies: a part of a line, or any number of lines.
 //! `REWRITE=1 cargo test --test book` rewrites items and differences that have drifted.
@@ -79,6 +80,24 @@ fn the_bytes_in_the_tables_of_refusals_provoke_them() {
         let page = Page::read(repository().join(chapter));
         expect_none(&refusals::check(&page, stage));
     }
+}
+
+#[test]
+fn quoted_reports_are_the_reports_they_name() {
+    let mut complaints = Vec::new();
+    for page in pages() {
+        for block in page.blocks() {
+            let ["text", path] = block.words.iter().map(String::as_str).collect::<Vec<_>>()[..]
+            else {
+                continue;
+            };
+            let report = fs::read_to_string(repository().join(path)).unwrap_or_default();
+            if block.body.trim_end() != report.trim_end() {
+                complaints.push(format!("{}:{} is not {path}", page.name(), block.line));
+            }
+        }
+    }
+    expect_none(&complaints);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
@@ -33,17 +33,16 @@ pub(crate) fn run(program: &Path, stage: &Stage) -> io::Result<Findings> {
         let finished = finished.load(Ordering::Relaxed);
         format!("{} {}: {finished} of {count} checks", stage.number(), stage.title())
     };
-    let (reports, compiler) = waiting::show(what, || collect(program, &finished))?;
-    let failed = reports
-        .lines()
-        .filter_map(|line| line.strip_prefix("test ")?.strip_suffix(" ... FAILED"))
-        .map(str::to_owned)
-        .collect();
-    Ok(Findings { failed, reports, compiler })
+    let (findings, status) = waiting::show(what, || collect(program, &finished))?;
+    // What failed is known only if the program came to its end.
+    if status.success() == findings.failed.is_empty() {
+        return Ok(findings);
+    }
+    Err(io::Error::other(format!("the checks of {} broke off ({status})", stage.name())))
 }
 
-/// Returns what the program writes to stdout and stderr, and counts the checks that have finished.
-fn collect(program: &Path, finished: &AtomicUsize) -> io::Result<(String, String)> {
+/// Runs the program to its end, and counts the checks that have finished meanwhile.
+fn collect(program: &Path, finished: &AtomicUsize) -> io::Result<(Findings, ExitStatus)> {
     let mut child = Command::new(program)
         .current_dir(repository().join("tests")) // as cargo does
         .stdout(Stdio::piped())
@@ -63,8 +62,13 @@ fn collect(program: &Path, finished: &AtomicUsize) -> io::Result<(String, String
         }
         reports += &(line + "\n");
     }
-    child.wait()?;
-    Ok((reports, compiler.join().unwrap_or_default()))
+    let failed = reports
+        .lines()
+        .filter_map(|line| line.strip_prefix("test ")?.strip_suffix(" ... FAILED"))
+        .map(str::to_owned)
+        .collect();
+    let compiler = compiler.join().unwrap_or_default();
+    Ok((Findings { failed, reports, compiler }, child.wait()?))
 }
 
 impl Findings {

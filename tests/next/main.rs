@@ -74,8 +74,9 @@ fn advance(
     }
     let mut outcome = Outcome { passed: Vec::new(), newly_done: None, failed: None };
     for stage in options.chosen(&stages) {
-        let Some(program) = programs.get(&stage.name()) else { continue };
-        let findings = checks::run(program, stage)?;
+        let program = programs.get(&stage.name());
+        let missing = || io::Error::other(format!("cargo has built no checks of {}", stage.name()));
+        let findings = checks::run(program.ok_or_else(missing)?, stage)?;
         if !findings.failed.is_empty() {
             let is_begun = outcome.newly_done.is_none()
                 || progress.has_begun(stage)

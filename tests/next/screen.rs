@@ -131,7 +131,7 @@ pub(crate) fn show_success(
     match progress.is_kept() {
         true if passes_all && ran.last() == stages.last() => writeln!(out, "\n{}", THE_END.trim()),
         true => Ok(()),
-        false => writeln!(out, "They are the course's own. To write yours: {INTRODUCTION}"),
+        false => writeln!(out, "These are the course's own stages. To write yours: {INTRODUCTION}"),
     }
 }
 
