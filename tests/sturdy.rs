@@ -318,18 +318,23 @@ fn a_server_that_was_stopped_and_goes_on_blames_nobody() {
 
 #[test]
 fn an_idle_client_leaves_its_place_to_a_new_one() {
-    let mut server = Server::start("stage13", "", &["--max-connections", "3"]);
-    let mut idle: Vec<_> = (0..3).map(|_| server.connect()).collect();
-    for client in &mut idle {
+    let patient = ["--max-connections", "3", "--idle-timeout", "600"];
+    let mut server = Server::start("stage13", "", &patient);
+    let ask_and_stay = |client: &mut TcpStream| {
         client.write_all(STAYING.as_bytes()).expect("it reads");
         read_answer(client).expect("it answers");
-    }
-    // At first all of them have been served only just now.
-    wait_until(|| server.ask(GET).starts_with("HTTP/1.1 200 "), "there is room for another one");
-    // The first of them had been idle longest. The others are still there.
-    assert_eq!(idle[0].read(&mut [0]).expect("it was closed"), 0);
-    idle[2].write_all(STAYING.as_bytes()).expect("it reads");
-    read_answer(&mut idle[2]).expect("it answers");
+    };
+    let mut idle = server.connect();
+    let mut others = [server.connect(), server.connect()];
+    ask_and_stay(&mut idle);
+    // At first all of them have been served only just now, and two of them always have.
+    let is_room = || {
+        others.iter_mut().for_each(ask_and_stay);
+        server.ask(GET).starts_with("HTTP/1.1 200 ")
+    };
+    wait_until(is_room, "there is room for another one");
+    assert_eq!(idle.read(&mut [0]).expect("it was closed"), 0);
+    others.iter_mut().for_each(ask_and_stay);
     server.stop();
 }
 
