@@ -4,7 +4,7 @@ use std::io::Write;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use harness::{Check, Failure, PATIENCE, Server};
+use harness::{Check, Failure, Server, TIMEOUT};
 
 /// The stages that answer.
 const ANSWERING: [&str; 12] = [
@@ -364,7 +364,7 @@ fn interrupted_uploads_leave_nothing() -> Check {
         // Each upload has to be seen to begin before it can be seen to be gone.
         expect_log(server, "POST")?;
         while !is_empty() {
-            if start.elapsed() > PATIENCE {
+            if start.elapsed() > TIMEOUT {
                 return Err(Failure::new("a file is left of an upload that was interrupted"));
             }
             thread::sleep(Duration::from_millis(5));

@@ -27,7 +27,7 @@ const THREADS: usize = 2;
 const ARRIVAL: Duration = Duration::from_micros(500);
 
 /// Longer than any answer takes.
-const PATIENCE: Duration = Duration::from_secs(5);
+const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The rival that the others are compared with.
 const YARDSTICK: &str = "hyper";
@@ -189,7 +189,7 @@ fn play(port: u16, scenario: &Scenario, length: usize) -> f64 {
 fn connect(port: u16) -> TcpStream {
     let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).expect("it listens");
     stream.set_nodelay(true).expect("it is connected");
-    stream.set_read_timeout(Some(PATIENCE)).expect("not zero");
+    stream.set_read_timeout(Some(TIMEOUT)).expect("not zero");
     stream
 }
 

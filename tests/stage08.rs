@@ -8,7 +8,7 @@ use std::fs;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use harness::{Check, Failure, PATIENCE, Server};
+use harness::{Check, Failure, Server, TIMEOUT};
 
 /// Long enough for a server to take in what was sent.
 const A_MOMENT: Duration = Duration::from_millis(20);
@@ -41,7 +41,7 @@ fn expect_files(server: &Server, expected: &[&str]) -> Check {
         if found == expected {
             return Ok(());
         }
-        if start.elapsed() > PATIENCE {
+        if start.elapsed() > TIMEOUT {
             return Err(Failure::new(format!(
                 "the directory should hold the files {expected:?}, but it holds {found:?}"
             ))

@@ -7,7 +7,7 @@
 use std::thread;
 use std::time::Duration;
 
-use harness::{Check, Connection, Failure, PATIENCE, Server};
+use harness::{Check, Connection, Failure, Server, TIMEOUT};
 
 /// Long enough for a server to answer a head before its body comes.
 const A_MOMENT: Duration = Duration::from_millis(20);
@@ -20,7 +20,7 @@ fn expect_echo(server: &Server, client: &mut Connection, text: &str, why: &str) 
 
 /// Expects that the server closes the connection, now that it has answered.
 fn expect_close(server: &Server, client: Connection, why: &str) -> Check {
-    let closed = client.expect_hang_up(PATIENCE);
+    let closed = client.expect_hang_up(TIMEOUT);
     closed.map_err(|failure| server.finish(failure.why(why)))
 }
 

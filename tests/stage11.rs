@@ -6,7 +6,7 @@ use std::fs;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use harness::{Check, Exchange, Failure, PATIENCE, Server};
+use harness::{Check, Exchange, Failure, Server, TIMEOUT};
 
 /// Sends these lines as a head.
 fn send(server: &Server, lines: &[&str]) -> Exchange {
@@ -188,7 +188,7 @@ fn the_date_goes_on() -> Check {
     let date = || server.get("/").answer().map(|answer| answer.header("Date").map(str::to_owned));
     let (first, start) = (date()?, Instant::now());
     while date()? == first {
-        if start.elapsed() > PATIENCE {
+        if start.elapsed() > TIMEOUT {
             let why = "The date is that of the answer, not that of the start of the server.";
             return server
                 .get("/")
@@ -202,5 +202,5 @@ fn the_date_goes_on() -> Check {
 
 fn unchanged(date: Option<&str>) -> Check {
     let date = date.map_or("no Date".to_owned(), |date| format!("the Date {date}"));
-    Err(Failure::new(format!("all answers of {} seconds have {date}", PATIENCE.as_secs())))
+    Err(Failure::new(format!("all answers of {} seconds have {date}", TIMEOUT.as_secs())))
 }

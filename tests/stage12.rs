@@ -6,7 +6,7 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use harness::{Check, PATIENCE, Server};
+use harness::{Check, Server, TIMEOUT};
 
 /// The pause between the bytes of a slow client.
 const SLOWLY: Duration = Duration::from_millis(100);
@@ -45,13 +45,13 @@ fn gives_up_slow_requests() -> Check {
     let mut client = server.connect()?;
     client.send(b"GET / HTTP/1.1\r\nHost: a\r\nX: ")?;
     let start = Instant::now();
-    while start.elapsed() < PATIENCE && client.expect_silence(SLOWLY).is_ok() {
+    while start.elapsed() < TIMEOUT && client.expect_silence(SLOWLY).is_ok() {
         client.send(b"a")?;
     }
     let why = "This client sends a byte every tenth of a second, and never comes to an end. The server was \
                started with --head-timeout 1: answer 408 Request Timeout after a second, counted from the first \
                byte of the request.";
-    if start.elapsed() >= PATIENCE {
+    if start.elapsed() >= TIMEOUT {
         let failure =
             client.failure("your server still waits for the rest of the head after 5 seconds");
         let cause = "A limit for each read does not help here: each read is quick. Limit the time for the whole head.";
@@ -79,7 +79,7 @@ fn closes_idle_connections() -> Check {
     server.answer(&mut client).status(200).because("This is a request.")?;
     let why = "The client got its answer, and says nothing more. The server was started with --idle-timeout 1: \
                close the connection after a second of silence.";
-    client.expect_hang_up(PATIENCE).map_err(|failure| server.finish(failure.why(why)))
+    client.expect_hang_up(TIMEOUT).map_err(|failure| server.finish(failure.why(why)))
 }
 
 #[test]
@@ -119,7 +119,7 @@ fn turns_clients_away_when_it_is_full() -> Check {
     let start = Instant::now();
     loop {
         let answer = server.get("/");
-        if start.elapsed() > PATIENCE || answer.has_status(200) {
+        if start.elapsed() > TIMEOUT || answer.has_status(200) {
             let why = "The three clients have left, so there is room again.";
             return answer.status(200).because(why);
         }
@@ -145,7 +145,7 @@ fn finishes_its_work_when_it_is_stopped() -> Check {
     client.expect_silence(SLOWLY).map_err(|failure| server.finish(failure))?;
     let processes = server.ask_to_stop();
     let start = Instant::now();
-    while server.accepts() && start.elapsed() < PATIENCE {
+    while server.accepts() && start.elapsed() < TIMEOUT {
         thread::sleep(SLOWLY);
     }
     if server.accepts() {
@@ -162,7 +162,7 @@ fn finishes_its_work_when_it_is_stopped() -> Check {
         let failure = Failure::new("the upload was answered, but not stored");
         return Err(failure.why(why).read(server.chapter()));
     }
-    if server.all_ended_within(&processes, PATIENCE) {
+    if server.all_ended_within(&processes, TIMEOUT) {
         return Ok(());
     }
     Err(Failure::new("your server does not end after its last request")

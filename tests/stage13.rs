@@ -9,7 +9,7 @@ use std::io;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use harness::{Check, Failure, PATIENCE, Server};
+use harness::{Check, Failure, Server, TIMEOUT};
 
 /// What begins an upload in chunks.
 const POST: &str =
@@ -245,7 +245,7 @@ fn sends_what_there_is_as_it_comes() -> Check {
     let start = Instant::now();
     while !client.has_received(b"\n3") && !client.has_received(b"3\n") {
         let is_refused = client.has_received(b"\r\n\r\n") && !client.has_received(b" 200 ");
-        if is_refused || start.elapsed() > PATIENCE {
+        if is_refused || start.elapsed() > TIMEOUT {
             let answer = server.answer(&mut client).if_status(&[404], NO_COUNTDOWN);
             return answer.status(200).expect("the line 3, at once", |_| late()).because(why);
         }
@@ -320,7 +320,7 @@ fn an_upload_that_breaks_off_leaves_nothing() -> Check {
         if left.is_empty() {
             return Ok(());
         }
-        if start.elapsed() > PATIENCE {
+        if start.elapsed() > TIMEOUT {
             let left = left.join(", ");
             return Err(Failure::new(format!("a file is left of an upload that broke off: {left}"))
                 .why(

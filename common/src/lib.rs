@@ -17,7 +17,7 @@
 //! In the last stages, this is what happens to `GET /echo/abc` (in `serve/service.rs`, unless it says
 //! otherwise):
 //!
-//! 1. `work` accepts a connection, `Visit::serve` gets it a [`Connection`], and `talk` drives that: it asks
+//! 1. `work` accepts a connection, `Arrival::serve` gets it a [`Connection`], and `talk` drives that: it asks
 //!    `advance` what is needed next, until nothing is.
 //! 2. *Bytes* are needed. `Connection::receive` waits for them, with the client's time limit, in
 //!    `transport/tcp.rs`, and puts them into its buffer.
@@ -148,7 +148,7 @@ pub use message::response::{OpenFile, Response};
 pub use message::stream::Stream;
 pub use message::target::{Rest, Target, is_authority};
 pub use protocol::buffer::{Buffer, read_head};
-pub use protocol::connection::{Connection, Farewell, Handler, Next};
+pub use protocol::connection::{Closing, Connection, Handler, Next};
 pub use protocol::limits::Limits;
 pub use protocol::persistence::Then;
 pub use protocol::request::{Body, Raw, Request};

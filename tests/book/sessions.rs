@@ -13,7 +13,7 @@ use tempfile::TempDir;
 use crate::{Block, Page};
 
 /// How long a command, or a line of the log, may take.
-const PATIENCE: Duration = Duration::from_secs(20);
+const TIMEOUT: Duration = Duration::from_secs(20);
 
 /// The servers that a page has started, by their stages. They have a file to show.
 type Servers = BTreeMap<&'static str, Server>;
@@ -104,7 +104,7 @@ fn execute(command: &str, server: &Server, home: &Path) -> Result<String, String
         .map_err(|error| error.to_string())?;
     let start = Instant::now();
     while child.try_wait().map_err(|error| error.to_string())?.is_none() {
-        if start.elapsed() > PATIENCE {
+        if start.elapsed() > TIMEOUT {
             let _ = child.kill();
             return Err(format!("{command}\ndoes not end"));
         }
@@ -126,7 +126,7 @@ fn compare_log(block: &Block, stage: &str, servers: &mut Servers) -> Result<(), 
         if matches(&expected, &output.lines().collect::<Vec<_>>()) {
             return Ok(());
         }
-        if begin.elapsed() > PATIENCE {
+        if begin.elapsed() > TIMEOUT {
             return Err(format!("the log of {stage} does not show these lines, but\n{output}"));
         }
         thread::sleep(Duration::from_millis(5));

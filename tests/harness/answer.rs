@@ -313,7 +313,7 @@ fn read_length(
 
 /// The body goes on after its announced end.
 fn surplus(connection: &mut Connection, start: usize, length: usize, begin: Instant) -> Failure {
-    while begin.elapsed() < super::PATIENCE && connection.receive(SURPLUS).is_ok() {}
+    while begin.elapsed() < super::TIMEOUT && connection.receive(SURPLUS).is_ok() {}
     let body = &connection.unread()[start..];
     let found = body.len();
     if body.get(length..).is_some_and(|surplus| surplus.starts_with(b"HTTP/1.")) {

@@ -5,7 +5,7 @@ use std::net::{Shutdown, TcpStream};
 use std::time::{Duration, Instant};
 
 use crate::answer::{self, Answer};
-use crate::{Failure, PATIENCE};
+use crate::{Failure, TIMEOUT};
 
 /// How long a server gets to answer too early, after each part of a request.
 const TEMPTATION: Duration = Duration::from_millis(1);
@@ -36,7 +36,7 @@ pub(crate) enum Ending {
     Closed,
     /// The connection failed: it was reset, as a rule.
     Failed(io::Error),
-    /// The server said nothing for [`PATIENCE`].
+    /// The server said nothing for [`TIMEOUT`].
     Silent,
 }
 
@@ -44,7 +44,7 @@ impl Connection {
     pub(crate) fn new(stream: TcpStream) -> Result<Connection, Failure> {
         let prepared = stream
             .set_nodelay(true)
-            .and_then(|()| stream.set_write_timeout(Some(PATIENCE)))
+            .and_then(|()| stream.set_write_timeout(Some(TIMEOUT)))
             .map(|()| Connection {
                 stream,
                 sent: Vec::new(),
@@ -148,7 +148,7 @@ impl Connection {
     /// When it does not hang up within 5 seconds.
     pub fn leave(self) -> Result<(), Failure> {
         let _ = self.stream.shutdown(Shutdown::Write);
-        self.expect_hang_up(PATIENCE).map_err(|failure| {
+        self.expect_hang_up(TIMEOUT).map_err(|failure| {
             failure.cause(
                 "The client has closed its side. A read returns 0 bytes then, now and for ever: \
                  a loop that waits for more must end.",
@@ -245,9 +245,9 @@ impl Connection {
         &self.received[self.first_answer..self.start + length]
     }
 
-    /// Waits for more bytes of the answer, for [`PATIENCE`] at most.
+    /// Waits for more bytes of the answer, for [`TIMEOUT`] at most.
     pub(crate) fn receive_more(&mut self, start: Instant) -> Result<(), Ending> {
-        if start.elapsed() > WHOLE_ANSWER { Err(Ending::Silent) } else { self.receive(PATIENCE) }
+        if start.elapsed() > WHOLE_ANSWER { Err(Ending::Silent) } else { self.receive(TIMEOUT) }
     }
 
     /// Waits for more bytes for a given time.

@@ -52,5 +52,5 @@ pub use choice::{own_command, sources, subject};
 pub use connection::Connection;
 pub use exchange::{Exchange, Request};
 pub use failure::{Check, Failure};
-pub use server::{PATIENCE, Server};
+pub use server::{Server, TIMEOUT};
 pub use stages::{Rules, Stage, cargo, check_programs, repository};

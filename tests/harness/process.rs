@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 /// How much of a program's latest output is kept.
 const KEPT: usize = 8 * 1024;
 
-/// How long to wait for the last words of a program that has ended.
-const LAST_WORDS: Duration = Duration::from_millis(500);
+/// How long to wait for the output of a program that has ended.
+const OUTPUT_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// A program that is killed when this is dropped, together with all that it started.
 #[derive(Debug)]
@@ -55,7 +55,7 @@ impl Process {
     /// What the program has printed, stdout and stderr together: all of it if it has ended, whole
     /// lines if it has not.
     pub(crate) fn output(&mut self) -> String {
-        let deadline = Instant::now() + LAST_WORDS;
+        let deadline = Instant::now() + OUTPUT_TIMEOUT;
         while self.ended().is_some() && lock(&self.output).open > 0 && Instant::now() < deadline {
             thread::sleep(Duration::from_millis(1));
         }

@@ -21,10 +21,10 @@ use crate::{
 };
 
 /// How long a check waits for a server: to start, to answer, to go on with an answer.
-pub const PATIENCE: Duration = Duration::from_secs(5);
+pub const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How long to wait before looking again whether a server listens elsewhere that did so before.
-const SUSPICION: Duration = Duration::from_millis(700);
+const SHORT_TIMEOUT: Duration = Duration::from_millis(700);
 
 /// Whether a server of this program was found to listen elsewhere.
 static LISTENS_ELSEWHERE: AtomicBool = AtomicBool::new(false);
@@ -33,7 +33,7 @@ static LISTENS_ELSEWHERE: AtomicBool = AtomicBool::new(false);
 const SERVED: &str = "shared";
 
 /// How long a server that broke a connection gets to end, if it is crashing.
-const LAST_GASP: Duration = Duration::from_millis(100);
+const CRASH_TIME: Duration = Duration::from_millis(100);
 
 /// The pause between two attempts to connect.
 const PAUSE: Duration = Duration::from_millis(5);
@@ -239,7 +239,7 @@ impl Server {
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, self.port()));
         let start = Instant::now();
         loop {
-            match TcpStream::connect_timeout(&address, PATIENCE) {
+            match TcpStream::connect_timeout(&address, TIMEOUT) {
                 Ok(stream) => {
                     self.was_reached.store(true, Ordering::Relaxed);
                     return Connection::new(stream).map_err(|failure| self.finish(failure));
@@ -259,8 +259,8 @@ impl Server {
         let was_reached = self.was_reached.load(Ordering::Relaxed);
         // A server may listen elsewhere, too, and a little earlier.
         let listened_elsewhere = LISTENS_ELSEWHERE.load(Ordering::Relaxed);
-        let patience = if listened_elsewhere && !was_reached { SUSPICION } else { PATIENCE };
-        if start.elapsed() < patience {
+        let timeout = if listened_elsewhere && !was_reached { SHORT_TIMEOUT } else { TIMEOUT };
+        if start.elapsed() < timeout {
             return Ok(());
         }
         if was_reached {
@@ -321,7 +321,7 @@ impl Server {
     /// Completes a failure with what only the server knows: whether it has ended meanwhile, and
     /// where to read.
     pub fn finish(&self, failure: Failure) -> Failure {
-        let deadline = Instant::now() + LAST_GASP;
+        let deadline = Instant::now() + CRASH_TIME;
         while self.is_running().is_ok() && Instant::now() < deadline {
             thread::sleep(PAUSE);
         }
@@ -364,7 +364,7 @@ fn own_port() -> Result<Option<(Port, MutexGuard<'static, ()>)>, Failure> {
     let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     let start = Instant::now();
     while port::answers(port) {
-        if start.elapsed() > PATIENCE {
+        if start.elapsed() > TIMEOUT {
             return Err(Failure::new(format!("another program already listens on port {port}"))
                 .cause(
                     "PORT is set, so the checks use that port and no other. Stop the program: \

@@ -20,7 +20,7 @@ use tempfile::TempDir;
 const REQUESTS: &str = include_str!("requests.txt");
 
 /// How long to wait for an answer.
-const PATIENCE: Duration = Duration::from_secs(2);
+const TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How long to wait for more answers after one.
 const SILENCE: Duration = Duration::from_millis(300);
@@ -183,12 +183,12 @@ impl Request {
     /// Sends it, and waits for what comes back.
     fn send(&self, port: u16) -> Outcome {
         let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).expect("it listens");
-        stream.set_write_timeout(Some(PATIENCE)).expect("not zero");
+        stream.set_write_timeout(Some(TIMEOUT)).expect("not zero");
         let _ = stream.write_all(&self.bytes); // it may be refused before it is all there
         let mut answers = Vec::new();
         let is_closed = loop {
-            let patience = if answers.is_empty() { PATIENCE } else { SILENCE };
-            stream.set_read_timeout(Some(patience)).expect("not zero");
+            let timeout = if answers.is_empty() { TIMEOUT } else { SILENCE };
+            stream.set_read_timeout(Some(timeout)).expect("not zero");
             let mut block = [0; 64 * 1024];
             match stream.read(&mut block) {
                 Ok(0) => break true,

@@ -276,22 +276,22 @@ impl Connection {
     /// # Errors
     ///
     /// When the connection is broken, or the client takes nothing.
-    pub fn finish(&mut self, transport: &mut dyn Transport) -> io::Result<Farewell> {
+    pub fn finish(&mut self, transport: &mut dyn Transport) -> io::Result<Closing> {
         self.outbox.flush(transport)?;
         let may_be_lost = self.outbox.has_sent() && !self.client_has_ended;
-        Ok(if may_be_lost { Farewell::Gentle } else { Farewell::Quick })
+        Ok(if may_be_lost { Closing::Gentle } else { Closing::AtOnce })
     }
 }
 
 /// How a connection is closed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Farewell {
+pub enum Closing {
     /// The last response may not have arrived yet, and bytes that the client still sends could destroy
     /// it: say that no more will come, then read and forget what comes, until the client closes, too
     /// (RFC 9112, section 9.6).
     Gentle,
     /// Nothing can be lost.
-    Quick,
+    AtOnce,
 }
 
 const TOO_SLOW: Refused = Refused { status: 408, why: "the request took too long to arrive" };
@@ -354,11 +354,11 @@ mod tests {
         }
     }
 
-    fn talk(script: &mut Script) -> io::Result<Farewell> {
+    fn talk(script: &mut Script) -> io::Result<Closing> {
         talk_within(Limits::default(), script)
     }
 
-    fn talk_within(limits: Limits, script: &mut Script) -> io::Result<Farewell> {
+    fn talk_within(limits: Limits, script: &mut Script) -> io::Result<Closing> {
         let mut connection = Connection::new(limits);
         loop {
             match connection.advance() {
@@ -385,7 +385,7 @@ mod tests {
     #[test]
     fn requests_follow_one_another_until_the_client_has_no_more() {
         let mut script = Script::new(&[(0, GET), (9_000, GET), (9_000, GET)]).then(0, Move::Leaves);
-        assert_eq!(talk(&mut script).expect("nothing is wrong"), Farewell::Quick);
+        assert_eq!(talk(&mut script).expect("nothing is wrong"), Closing::AtOnce);
         assert_eq!(statuses(&script), [200, 200, 200]);
         assert_eq!(script.text().matches("Connection: keep-alive").count(), 3);
     }
@@ -416,13 +416,13 @@ mod tests {
     #[test]
     fn a_silent_client_is_left_quietly_and_one_that_stops_in_a_head_gets_408() {
         let mut silent = Script::default();
-        assert_eq!(talk(&mut silent).expect("it asked nothing"), Farewell::Quick);
+        assert_eq!(talk(&mut silent).expect("it asked nothing"), Closing::AtOnce);
         assert_eq!((silent.text().as_str(), silent.waited), ("", Duration::from_secs(10)));
         let mut idle = Script::new(&[(0, GET)]);
-        assert_eq!(talk(&mut idle).expect("it asked no more"), Farewell::Gentle);
+        assert_eq!(talk(&mut idle).expect("it asked no more"), Closing::Gentle);
         assert_eq!(statuses(&idle), [200]);
         let mut stuck = Script::new(&[(9_000, b"GET / HT")]);
-        assert_eq!(talk(&mut stuck).expect("it is told"), Farewell::Gentle);
+        assert_eq!(talk(&mut stuck).expect("it is told"), Closing::Gentle);
         assert_eq!((statuses(&stuck), stuck.waited), (vec![408], Duration::from_secs(19)));
     }
 
@@ -520,7 +520,7 @@ mod tests {
             (b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip\r\n\r\n", 501),
         ] {
             let mut script = Script::new(&[(0, &[request, GET].concat())]);
-            assert_eq!(talk(&mut script).expect("it is told"), Farewell::Gentle);
+            assert_eq!(talk(&mut script).expect("it is told"), Closing::Gentle);
             assert_eq!(statuses(&script), [status], "{}", request.escape_ascii());
             assert!(script.text().contains("Connection: close"));
         }

@@ -4,7 +4,7 @@ use std::io;
 
 use crate::message::refused::Refused;
 use crate::message::response::Response;
-use crate::protocol::connection::{Connection, Farewell, Handler, Next};
+use crate::protocol::connection::{Closing, Connection, Handler, Next};
 use crate::protocol::limits::Limits;
 use crate::protocol::request::{Request, Rules};
 use crate::protocol::transport::Transport;
@@ -38,7 +38,7 @@ fn talk(
     connection: &mut Connection,
     transport: &mut dyn Transport,
     handler: &dyn Handler,
-) -> io::Result<Farewell> {
+) -> io::Result<Closing> {
     loop {
         match connection.advance() {
             Next::Bytes => connection.receive(transport)?,

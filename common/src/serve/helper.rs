@@ -21,7 +21,7 @@ const TICK: Duration = Duration::from_millis(1);
 const TICKS_UNTIL_SLEEP: u32 = 50;
 
 /// A connection whose client has not closed it after so many ticks is looked at less often.
-const PATIENT_AFTER: u64 = 20;
+const SELDOM_AFTER: u64 = 20;
 
 /// Nothing is lent.
 const NEVER: u64 = 0;
@@ -46,18 +46,18 @@ struct Shared {
 struct State {
     has_thread: bool,
     loans: Vec<Weak<Loan>>,
-    closing: Vec<Closing>,
+    closing: Vec<GentleClose>,
 }
 
 /// A connection that says no more, and waits until its client does not, either.
 #[derive(Debug)]
-struct Closing {
+struct GentleClose {
     stream: Arc<TcpStream>,
     /// It counts as a connection until it is closed.
     _place: Place,
     since: Instant,
-    /// When the client was heard of last.
-    heard: Instant,
+    /// When the client last sent something.
+    last_received: Instant,
     /// How many ticks ago it began.
     ticks: u64,
 }
@@ -99,36 +99,37 @@ impl Helper {
     /// where the system has no way to look without waiting.
     pub(crate) fn close_gently(&self, stream: Arc<TcpStream>, place: Place) {
         if !tcp::CAN_LOOK || !self.shared.start_thread() {
-            return tcp::close_gently(&stream, tcp::LINGER_AT_MOST);
+            return tcp::close_gently(&stream, tcp::LINGERING_TIME);
         }
         if stream.shutdown(Shutdown::Write).is_err() {
             return; // it is gone already
         }
         let now = Instant::now();
-        let closing = Closing { stream, _place: place, since: now, heard: now, ticks: 0 };
+        let closing =
+            GentleClose { stream, _place: place, since: now, last_received: now, ticks: 0 };
         self.shared.lock().closing.push(closing);
         self.shared.wake_if_asleep();
     }
 }
 
-impl Closing {
+impl GentleClose {
     /// Reads and forgets what has come. Returns whether to go on.
     fn look(&mut self, now: Instant) -> bool {
         self.ticks += 1;
-        if self.ticks > PATIENT_AFTER && self.ticks % PATIENT_AFTER != 0 {
+        if self.ticks > SELDOM_AFTER && self.ticks % SELDOM_AFTER != 0 {
             return true;
         }
         loop {
             match tcp::discard_at_once(&self.stream) {
                 Ok(0) => return false,
-                Ok(_) => self.heard = now,
+                Ok(_) => self.last_received = now,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 Err(_) => return false,
             }
         }
-        now.duration_since(self.heard) < tcp::LINGER
-            && now.duration_since(self.since) < tcp::LINGER_AT_MOST
+        now.duration_since(self.last_received) < tcp::LINGERING_TIMEOUT
+            && now.duration_since(self.since) < tcp::LINGERING_TIME
     }
 }
 

@@ -17,7 +17,7 @@ const MOST_WAITING: usize = 256 * 1024;
 const PAUSE: Duration = Duration::from_millis(5);
 
 /// How long the end of the program waits for the log.
-const LAST_WORDS: Duration = Duration::from_millis(500);
+const FLUSH_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// The lines that are to be written, and the thread that does it.
 struct Log {
@@ -88,7 +88,7 @@ pub(crate) fn panics() {
 
 /// Waits until all lines have been written, but not for long: for the end of the program.
 pub(crate) fn flush() {
-    let deadline = Instant::now() + LAST_WORDS;
+    let deadline = Instant::now() + FLUSH_TIMEOUT;
     let mut state = LOG.lock();
     loop {
         let left = deadline.saturating_duration_since(Instant::now());

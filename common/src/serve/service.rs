@@ -11,7 +11,7 @@ use std::time::Duration;
 use crate::message::head::Version;
 use crate::message::refused::Refused;
 use crate::message::response::{Recipient, Response, has_no_descriptor};
-use crate::protocol::connection::{Connection, Farewell, Handler, Next};
+use crate::protocol::connection::{Closing, Connection, Handler, Next};
 use crate::protocol::limits::Limits;
 use crate::protocol::request::Request;
 use crate::protocol::transport::Transport;
@@ -30,7 +30,7 @@ use crate::transport::tcp::{self, Tcp};
 const MOST_TURNED_AWAY: usize = 64;
 
 /// How long a client that is turned away may take to notice.
-const FAREWELL: Duration = Duration::from_secs(1);
+const TURN_AWAY_TIME: Duration = Duration::from_secs(1);
 
 /// How many threads that have nothing to do wait for a connection. More of them end.
 const SPARE: usize = 32;
@@ -190,8 +190,8 @@ fn work(shared: &Arc<Shared>, route: &Arc<Route>) {
             Ok((stream, peer)) => {
                 let nobody_waits = shared.waiting.load(Ordering::Acquire) == 0;
                 let has_successor = !nobody_waits || start_worker(shared, route);
-                let visit = Visit { stream: Arc::new(stream), peer, shared, route };
-                visit.welcome(has_successor, &mut connection);
+                let arrival = Arrival { stream: Arc::new(stream), peer, shared, route };
+                arrival.admit(has_successor, &mut connection);
             }
             // Nobody has come for a while: the listener has the time limits of its connections.
             Err(error) if tcp::is_timeout(&error) => {}
@@ -209,16 +209,16 @@ fn work(shared: &Arc<Shared>, route: &Arc<Route>) {
 }
 
 /// A client, and what it is served with.
-struct Visit<'s> {
+struct Arrival<'s> {
     stream: Arc<TcpStream>,
     peer: SocketAddr,
     shared: &'s Shared,
     route: &'s Arc<Route>,
 }
 
-impl Visit<'_> {
+impl Arrival<'_> {
     /// Serves the client, if there is room for it.
-    fn welcome(self, has_successor: bool, connection: &mut Connection) {
+    fn admit(self, has_successor: bool, connection: &mut Connection) {
         let (stream, peer) = (Arc::clone(&self.stream), self.peer);
         // A thread that serves a client cannot accept others. When no thread can be had that could, this
         // client is turned away, although there may be a place for it.
@@ -245,9 +245,12 @@ impl Visit<'_> {
         let response = finish(Response::refused(FULL)).header("Retry-After", "1");
         log(format_args!("{} {}", self.peer, response.summary()));
         let recipient = Recipient { version: Version::Http11, wants_head_only: false };
-        self.stream.set_write_timeout(Some(FAREWELL))?;
+        self.stream.set_write_timeout(Some(TURN_AWAY_TIME))?;
         response.write_to(recipient, "close", &mut tcp::Plain(&self.stream))?;
-        tcp::close_gently(&self.stream, if has_time { FAREWELL } else { FAREWELL / 20 });
+        tcp::close_gently(
+            &self.stream,
+            if has_time { TURN_AWAY_TIME } else { TURN_AWAY_TIME / 20 },
+        );
         Ok(())
     }
 
@@ -265,7 +268,7 @@ impl Visit<'_> {
         };
         let tcp = Tcp::prepared(&self.stream, self.shared.limits.idle_timeout);
         let mut transport = Lending::new(tcp, &self.stream, &self.shared.helper);
-        if let Farewell::Gentle = talk(connection, &mut transport, &handler, &place)? {
+        if let Closing::Gentle = talk(connection, &mut transport, &handler, &place)? {
             self.shared.helper.close_gently(Arc::clone(&self.stream), place);
         }
         Ok(())
@@ -282,18 +285,18 @@ fn talk(
     transport: &mut dyn Transport,
     handler: &dyn Handler,
     place: &Place,
-) -> io::Result<Farewell> {
+) -> io::Result<Closing> {
     loop {
         match connection.advance() {
             Next::Bytes => {
                 connection.flush(transport)?; // before it rests: what is not sent would be lost
                 let may_stay = if connection.is_idle() { place.rest() } else { place.begin() };
                 if !may_stay {
-                    return Ok(Farewell::Quick);
+                    return Ok(Closing::AtOnce);
                 }
                 connection.receive(transport)?;
             }
-            Next::Answer if !place.work() => return Ok(Farewell::Quick),
+            Next::Answer if !place.work() => return Ok(Closing::AtOnce),
             Next::Answer => connection.answer(handler, transport)?,
             Next::Close => return connection.finish(transport),
         }

@@ -115,7 +115,7 @@ fn deaf(error: io::Error) -> io::Error {
 impl Drop for Client {
     fn drop(&mut self) {
         if self.is_answered.load(Ordering::Relaxed) {
-            tcp::close_gently(&self.stream, tcp::LINGER_AT_MOST);
+            tcp::close_gently(&self.stream, tcp::LINGERING_TIME);
         }
     }
 }

@@ -12,10 +12,10 @@ use crate::message::stream::{Stream, became_shorter, copy_exactly};
 use crate::protocol::transport::{SLICE, Transfer, Transport};
 
 /// How long a client may be silent after its last response until the connection is closed.
-pub(crate) const LINGER: Duration = Duration::from_secs(2);
+pub(crate) const LINGERING_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How long the server goes on listening to a client that does not stop talking.
-pub(crate) const LINGER_AT_MOST: Duration = Duration::from_secs(30);
+pub(crate) const LINGERING_TIME: Duration = Duration::from_secs(30);
 
 /// Whether connections have the options of the socket that accepted them.
 pub(crate) const INHERITS: bool = cfg!(target_os = "linux");
@@ -203,7 +203,7 @@ pub(crate) fn close_gently(mut stream: &TcpStream, at_most: Duration) {
     let deadline = Instant::now() + at_most;
     let mut discarded = [0; 8 * 1024];
     loop {
-        let left = deadline.saturating_duration_since(Instant::now()).min(LINGER);
+        let left = deadline.saturating_duration_since(Instant::now()).min(LINGERING_TIMEOUT);
         let can_wait = !left.is_zero() && stream.set_read_timeout(Some(left)).is_ok();
         if !can_wait || !matches!(uninterrupted(|| stream.read(&mut discarded)), Ok(1..)) {
             return;
