@@ -76,7 +76,12 @@ fn sessions_print_what_the_page_shows() {
 
 #[test]
 fn the_bytes_in_the_tables_of_refusals_provoke_them() {
-    for (stage, chapter) in [("stage11", "docs/11-refusals.md"), ("stage12", "docs/12-limits.md")] {
+    let tables = [
+        ("stage11", "docs/11-refusals.md"),
+        ("stage11", "docs/strict.md"),
+        ("stage12", "docs/12-limits.md"),
+    ];
+    for (stage, chapter) in tables {
         let page = Page::read(repository().join(chapter));
         expect_none(&refusals::check(&page, stage));
     }
@@ -175,6 +180,16 @@ fn every_block_says_what_it_is() {
         }
     }
     expect_none(&complaints);
+}
+
+#[test]
+fn a_chapter_has_no_more_than_two_thousand_words() {
+    for page in pages() {
+        let prose = page.prose();
+        let words = prose.iter().filter(|(_, line)| !line.starts_with('|')); // tables are looked up
+        let count: usize = words.map(|(_, line)| line.split_whitespace().count()).sum();
+        assert!(count <= 2000, "{} has {count} words outside of code and tables", page.name());
+    }
 }
 
 #[test]

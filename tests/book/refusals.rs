@@ -1,5 +1,4 @@
-//! The tables of refusals in chapters 11 and 12: the bytes in their last column provoke what stands in the
-//! first.
+//! The tables of refusals: the bytes in their last column get the status or the sentence in their first.
 
 use harness::{Check, Server};
 

@@ -118,7 +118,7 @@ fn transfer_coding(head: &Head) -> Result<Framing, Refused> {
         None => Err(bad_request("the Transfer-Encoding is empty")),
         // Not even the empty elements that lists may have: others read them in other ways.
         Some(first) if is_chunked(first) => {
-            Err(bad_request("the Transfer-Encoding is chunked and something else"))
+            Err(bad_request("chunked must stand alone in the Transfer-Encoding"))
         }
         Some(_) => {
             Err(Refused { status: 501, why: "this server decodes no transfer coding but chunked" })
