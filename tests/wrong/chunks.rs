@@ -93,6 +93,9 @@ fn decode(request: &Request, limit: u64, content: &mut Vec<u8>) -> io::Result<()
 
 fn size_of_chunk(line: &str) -> Result<u64, Refused> {
     let size = if is("no-extensions") { line } else { line.split(';').next().unwrap_or_default() };
+    if size.len() > 16 && is("many-digits-are-too-large") {
+        return Err(Refused { status: 413, why: "too large" });
+    }
     let is_hexadecimal = size.len() <= 16 && size.bytes().all(|it| it.is_ascii_hexdigit());
     if is("decimal-sizes") {
         return size.parse().map_err(|_| MALFORMED);
