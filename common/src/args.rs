@@ -17,7 +17,7 @@ use crate::serve::stop::survive_large_files;
 use crate::transport::client::TIMEOUT;
 use crate::transport::listener::Listener;
 
-/// What the user asked for on the command line.
+/// The options that the user gave on the command line.
 #[derive(Debug, Clone)]
 pub struct Args {
     /// The TCP port to listen on, from `--port` or else `PORT`; 4221 if neither is given.
@@ -25,18 +25,19 @@ pub struct Args {
     pub port: u16,
     /// The directory to serve, from `--directory`: an absolute path without symbolic links.
     pub directory: Option<PathBuf>,
-    /// The same as the user named it: with links, which may be switched while the server runs.
+    /// The same directory by the name that the user gave, made absolute. Symbolic links in it may
+    /// be switched while the server runs.
     named_directory: Option<PathBuf>,
-    /// What clients get at most, from the options of a server that has them.
+    /// The limits for clients, from the options of a server that has such options.
     pub limits: Limits,
-    /// How long a client may say nothing, or take nothing, from `--timeout`.
+    /// How long a read from a client, or a write to it, may wait, from `--timeout`.
     timeout: Duration,
     /// Whether only failures and refusals are logged, from `--quiet`.
     pub quiet: bool,
 }
 
 impl Args {
-    /// Binds 127.0.0.1 at [`Args::port`] and says so on stdout.
+    /// Binds [`Args::port`] of 127.0.0.1 and announces the address on stdout.
     ///
     /// # Errors
     ///
@@ -47,42 +48,43 @@ impl Args {
         Ok(listener)
     }
 
-    /// Listens as [`Args::listen`] does, with [`Args::limits`].
+    /// Listens as [`Args::listen`] does, and returns a service with [`Args::limits`].
     ///
     /// # Errors
     ///
-    /// As [`Args::listen`].
+    /// As [`Args::listen`] and [`Service::new`].
     pub fn service(&self) -> io::Result<Service> {
         Ok(Service::new(self.listen()?, self.limits)?.quiet(self.quiet))
     }
 
-    /// The files of [`Args::directory`]; none without one.
+    /// Returns the files of [`Args::directory`], or no files if there is no directory.
     pub fn files(&self) -> Directory {
         Directory::new(self.named_directory.clone())
     }
 }
 
-/// Says on stdout where a server listens. If nobody can read that, the server goes on, unlike
-/// one that uses `println!`, which panics.
+/// Prints on stdout where a server listens. If stdout is closed, the server goes on, whereas
+/// `println!` would panic.
 pub fn announce(address: SocketAddr) {
     let _ = writeln!(io::stdout(), "listening on http://{address}");
 }
 
-/// Runs a server that takes `--port` and `--timeout`: reads the command line, then calls `serve`.
+/// Runs a server with the options `--port` and `--timeout`: reads the command line, then calls
+/// `serve`.
 ///
-/// An error becomes one sentence on stderr and the exit code 1; a command line that is not
-/// understood becomes clap's explanation and the exit code 2.
+/// An error is reported as one sentence on stderr, with the exit code 1. An invalid command line is
+/// reported with clap's explanation, and the exit code 2.
 pub fn run(serve: impl FnOnce(&Args) -> io::Result<()>) -> ExitCode {
     start(command().arg(timeout()), serve)
 }
 
-/// Runs a server that takes `--directory` besides. Errors are treated as in [`run`].
+/// Runs a server with the option `--directory` as well. Errors are handled as in [`run`].
 pub fn run_with_directory(serve: impl FnOnce(&Args) -> io::Result<()>) -> ExitCode {
     start(command().arg(timeout()).arg(directory()), serve)
 }
 
-/// Runs a server that takes an option for each of the [`Limits`], besides `--directory` and
-/// `--port`. Errors are treated as in [`run`].
+/// Runs a server with the options `--port`, `--directory` and `--quiet`, and one for each of the
+/// [`Limits`]. Errors are handled as in [`run`].
 pub fn run_with_limits(serve: impl FnOnce(&Args) -> io::Result<()>) -> ExitCode {
     let quiet = Arg::new("quiet")
         .long("quiet")
@@ -155,7 +157,7 @@ fn limits() -> [Arg; 7] {
     ]
 }
 
-/// The limits that the user asked for; the default ones for a server without such options.
+/// Returns the limits from the command line, or the default ones for a server without such options.
 fn chosen_limits(matches: &ArgMatches) -> Limits {
     let default = Limits::default();
     let number = |name: &str| matches.try_get_one::<u64>(name).ok().flatten().copied();
@@ -185,7 +187,7 @@ fn command() -> Command {
         .arg(port)
 }
 
-/// The name under which the program was started, such as `stage04`.
+/// Returns the name under which the program was started, such as `stage04`.
 fn program_name() -> String {
     let started_as = std::env::args_os().next().unwrap_or_else(|| OsString::from("stage"));
     Path::new(&started_as).file_stem().unwrap_or(&started_as).to_string_lossy().into_owned()

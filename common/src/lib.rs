@@ -1,12 +1,12 @@
-//! What the stages share: the lasting form of what they write by hand.
+//! The code that the stages share: the lasting form of what they write by hand.
 //!
 //! A stage writes its new idea in its own `main.rs`, in the fewest lines that show what happens
-//! on the wire. The stages after it take the idea from here: typed, bounded, strict and tested.
+//! on the wire. Later stages take the idea from here: typed, bounded, strict and tested.
 //!
-//! # The way of a request
+//! # The path of a request
 //!
 //! ```text
-//!                         serve: a thread that drives all of it
+//!                      serve: a thread that drives everything
 //!
 //!                bytes                          request
 //!  a socket    ────────►  Connection          ──────────►  the stage's route
@@ -14,74 +14,74 @@
 //!                bytes     no clock)            response
 //! ```
 //!
-//! In the last stages, this is what happens to `GET /echo/abc` (in `serve/service.rs`, unless it says
-//! otherwise):
+//! In the last stages, `GET /echo/abc` goes through these steps (in `serve/service.rs`, unless another file
+//! is named):
 //!
-//! 1. `work` accepts a connection, `Arrival::serve` gets it a [`Connection`], and `talk` drives that: it asks
-//!    `advance` what is needed next, until nothing is.
-//! 2. *Bytes* are needed. `Connection::receive` waits for them, with the client's time limit, in
+//! 1. `work` accepts a connection, `Arrival::serve` prepares a [`Connection`] for it, and `talk` drives that: it
+//!    calls `advance` to learn what is needed next, until nothing is.
+//! 2. *Bytes* are needed. `Connection::receive` waits for them, within the client's time limit, in
 //!    `transport/tcp.rs`, and puts them into its buffer.
-//! 3. `advance` looks at what is new (`message/head.rs`). The head is whole, so an *answer* is needed.
+//! 3. `advance` parses the new bytes (`message/head.rs`). The head is complete, so an *answer* is needed.
 //! 4. `Connection::answer` checks what the head says (`protocol/request.rs`, `protocol/rules.rs`), and calls
-//!    the handler, `serve/access_log.rs`: it calls the stage's `route`, adds the date, and logs a line.
-//! 5. The [`Response`] is encoded into the connection's outbox (`message/response.rs`), and whether the
-//!    connection stays open is decided (`protocol/persistence.rs`).
-//! 6. Bytes are needed again. If the next request is not there already, `flush` sends the outbox, and
+//!    the handler, `serve/access_log.rs`. The handler calls the stage's `route`, adds the date, and logs a line.
+//! 5. The connection decides whether it stays open (`protocol/persistence.rs`), and encodes the [`Response`]
+//!    into its outbox (`message/response.rs`).
+//! 6. Bytes are needed again, unless the next request has already arrived. `flush` sends the outbox, and
 //!    `receive` waits. When the time is up, or the client leaves, `advance` says *close*.
 //!
-//! Stages 1 to 10, and 12, do all this in their `main.rs`, with pieces from `serve/exchange.rs`; stage 11 has
-//! the loop from `serve/conversation.rs`, where it is six lines.
+//! Stages 1 to 10, and stage 12, do all of this in their `main.rs`, with pieces from `serve/exchange.rs`. Stage 11
+//! uses the loop in `serve/conversation.rs`, which is a few lines long.
 //!
-//! # The house
+//! # The layers
 //!
-//! Floors, from the ground up. A file uses its own floor and those below it, and within its floor only
-//! what stands above it in this table. What is from stage 9, whole modules here or single items in their
-//! comments, is for the stages after stage 9, which have written it by hand or no longer need to.
+//! The table lists the modules from the bottom up: a file uses only modules that stand above it in the table.
+//! A module from stage 9 is for the stages after stage 9, which have written it by hand or no longer need to.
+//! An item that comes from another stage than its module says so in its comment.
 //!
 //! | module | from stage | what it is |
 //! |---|---|---|
 //! | **`message`** | | *bytes: no sockets, no clock* |
-//! | `message::refused` | 3 | why a request is not answered as it asks |
-//! | `message::syntax` | 3 | which bytes may stand where |
-//! | `message::stream` | 2 | what is read from and written to |
-//! | `message::headers` | 5 | fields looked up in any case, lists in one or more lines |
-//! | `message::head` | 3 | a head, parsed in one pass however it arrives |
+//! | `message::refused` | 3 | why a request is refused |
+//! | `message::syntax` | 3 | which bytes are allowed where |
+//! | `message::stream` | 2 | the streams that requests are read from and responses are written to |
+//! | `message::headers` | 5 | fields looked up by name, ignoring case; lists in one or more lines |
+//! | `message::head` | 3 | a head, parsed in one pass, in however many pieces it arrives |
 //! | `message::target` | 3 | which resource a request is for |
-//! | `message::date` | 11 | a moment as HTTP writes it |
+//! | `message::date` | 11 | dates in the format of HTTP |
 //! | `message::chunked` | 13 | bodies in chunks, decoded and encoded |
 //! | `message::body` | 8 | where a body ends |
-//! | `message::coding` | 9 | what the client can decode, and gzip |
+//! | `message::coding` | 9 | whether the client accepts gzip, and gzip itself |
 //! | `message::response` | 4 | status, fields, body, and how they are written |
 //! | **`protocol`** | | *one conversation: still no sockets, and time as an argument* |
-//! | `protocol::limits` | 12 | how much and how long, at most |
-//! | `protocol::buffer` | 2 | what has been received and not used yet |
-//! | `protocol::request` | 3 | a request, with its body on the way |
-//! | `protocol::rules` | 11 | what no handler needs to see |
-//! | `protocol::persistence` | 10 | what becomes of a connection after a response |
-//! | `protocol::transport` | 12 | what a connection asks of its socket, and the outbox |
-//! | `protocol::connection` | 12 | all of it together: one client's conversation |
+//! | `protocol::limits` | 12 | the limits on sizes and times |
+//! | `protocol::buffer` | 2 | bytes that have been received and not used yet |
+//! | `protocol::request` | 3 | a request whose body may still be arriving |
+//! | `protocol::rules` | 11 | the rules that a request must follow to reach a handler |
+//! | `protocol::persistence` | 10 | whether a connection stays open after a response |
+//! | `protocol::transport` | 12 | what a connection needs from its socket, and the outbox |
+//! | `protocol::connection` | 12 | the conversation with one client, made of all these parts |
 //! | **`transport`** | | *sockets* |
-//! | `transport::tcp` | 12 | what a connection asks of its socket, done by TCP |
-//! | `transport::client` | 1 | a connection that is timed and closed gently |
-//! | `transport::listener` | 1 | a socket that listens |
+//! | `transport::tcp` | 12 | what a connection needs from its socket, provided by TCP |
+//! | `transport::client` | 1 | a connection with timeouts and a lingering close |
+//! | `transport::listener` | 1 | a listening socket |
 //! | **`content`** | | *files* |
 //! | `content::folder` | 8 | a directory that is held open |
 //! | `content::upload` | 8 | a file that is being stored |
-//! | `content::directory` | 7 | a directory that cannot be left |
-//! | **`serve`** | | *who drives whom, and when it ends* |
-//! | `serve::log` | 0 | the log, which is not the lesson |
-//! | `serve::stop` | 0 | signals, which are not the lesson either |
-//! | `serve::clock` | 11 | what time it is |
+//! | `content::directory` | 7 | a directory that no request can leave |
+//! | **`serve`** | | *what drives the connections, and when it ends* |
+//! | `serve::log` | 0 | the log (not part of the lesson) |
+//! | `serve::stop` | 0 | signals (not part of the lesson) |
+//! | `serve::clock` | 11 | the current date |
 //! | `serve::access_log` | 4 | what the log says about each request |
 //! | `serve::exchange` | 3 | one request, one response, one line in the log |
 //! | `serve::threads` | 6 | a thread for each client |
 //! | `serve::conversation` | 10 | all requests of one client |
-//! | `serve::capacity` | 12 | how many connections the system can bear |
-//! | `serve::places` | 12 | a limit for the number of connections |
-//! | `serve::helper` | 12 | a thread for what no other should wait for: slow clients |
-//! | `serve::lending` | 12 | a connection whose ready answers the helper sends |
+//! | `serve::capacity` | 12 | how many connections the system can support |
+//! | `serve::places` | 12 | a limit on the number of connections |
+//! | `serve::helper` | 12 | a thread that waits for slow clients, so that no other has to |
+//! | `serve::lending` | 12 | a connection whose pending answers the helper sends |
 //! | `serve::service` | 12 | a server with limits |
-//! | **`args`** | 0 | the command line, which is not the lesson |
+//! | **`args`** | 0 | the command line (not part of the lesson) |
 
 #![warn(missing_docs)]
 

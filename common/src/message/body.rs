@@ -5,7 +5,7 @@ use crate::message::head::{Head, Version};
 use crate::message::headers::Known;
 use crate::message::refused::{Refused, bad_request};
 
-/// The most bytes that a request's body may have, if nobody says otherwise: 1 GiB.
+/// The most bytes that a request's body may have by default: 1 GiB.
 pub const MAX_BODY: u64 = 1024 * 1024 * 1024;
 
 /// The refusal of a body above the limit.
@@ -17,16 +17,16 @@ pub(crate) const TOO_LARGE: Refused =
 pub(crate) enum Framing {
     /// There is no body.
     None,
-    /// It has so many bytes.
+    /// The body has this many bytes.
     Length(u64),
-    /// It ends with a chunk of the size 0.
+    /// The body ends with a chunk of size 0.
     Chunked,
 }
 
-/// Takes the content out of the bytes that follow a head, and finds its end.
+/// A decoder that extracts the content from the bytes after a head, and finds its end.
 #[derive(Debug)]
 pub(crate) enum Decoder {
-    /// So many bytes are still to come, and all of them are content.
+    /// This many bytes are still to come, and all of them are content.
     Length(u64),
     Chunked(Box<chunked::Decoder>),
 }
@@ -40,7 +40,7 @@ impl Decoder {
         }
     }
 
-    /// Decodes what it can of `input` into `output`: see [`chunked::Decoder::decode`].
+    /// Decodes as much of `input` as possible into `output`: see [`chunked::Decoder::decode`].
     pub(crate) fn decode(
         &mut self,
         input: &[u8],
@@ -58,7 +58,7 @@ impl Decoder {
         }
     }
 
-    /// How many bytes come next that are content and nothing else, as far as that is known.
+    /// Returns how many of the next bytes are content and nothing else, as far as that is known.
     pub(crate) fn content_ahead(&self) -> u64 {
         match self {
             Decoder::Length(left) => *left,
@@ -66,8 +66,8 @@ impl Decoder {
         }
     }
 
-    /// Takes note of content that did not pass through [`Decoder::decode`]: `count` bytes, no more
-    /// than [`Decoder::content_ahead`].
+    /// Accounts for `count` bytes of content that did not pass through [`Decoder::decode`]. They
+    /// must not be more than [`Decoder::content_ahead`] returns.
     pub(crate) fn pass(&mut self, count: u64) {
         match self {
             Decoder::Length(left) => *left -= count,
@@ -84,13 +84,14 @@ impl Decoder {
     }
 }
 
-/// How the end of the body of a request with this head is found (RFC 9112, section 6.3).
+/// Returns how the end of the body is found for a request with this head (RFC 9112, section 6.3).
 ///
 /// # Errors
 ///
-/// 400 when a length is no number, when there is more than one, when there is one beside
-/// `Transfer-Encoding`, and when that is not understood by HTTP/1.0 or does not end with `chunked`:
-/// two programs could disagree about where such a body ends. 501 for other transfer codings.
+/// 400 when a length is not a number, when there is more than one, and when there is a
+/// `Transfer-Encoding` as well. 400 also for a `Transfer-Encoding` in HTTP/1.0, for an empty one,
+/// and for one that begins with `chunked` but does not end there. In all these cases, two programs
+/// could disagree about where the body ends. 501 for other transfer codings.
 pub(crate) fn framing(head: &Head) -> Result<Framing, Refused> {
     let mut lengths = head.headers.known(Known::ContentLength);
     let is_encoded = head.headers.known(Known::TransferEncoding).next().is_some();
@@ -116,7 +117,8 @@ fn transfer_coding(head: &Head) -> Result<Framing, Refused> {
     }
     match head.headers.known_list(Known::TransferEncoding).next() {
         None => Err(bad_request("the Transfer-Encoding is empty")),
-        // Not even the empty elements that lists may have: others read them in other ways.
+        // Not even empty elements are allowed, which other lists may have: programs read them in
+        // different ways.
         Some(first) if is_chunked(first) => {
             Err(bad_request("chunked must stand alone in the Transfer-Encoding"))
         }
@@ -126,8 +128,8 @@ fn transfer_coding(head: &Head) -> Result<Framing, Refused> {
     }
 }
 
-/// `Content-Length = 1*DIGIT` (RFC 9110, section 8.6): no sign, no space, no comma. A number that
-/// does not fit counts as the largest that does: it is above any limit.
+/// Parses `Content-Length = 1*DIGIT` (RFC 9110, section 8.6): no sign, no space, no comma. A number
+/// that does not fit becomes the largest that does, which is above any limit.
 fn number(digits: &[u8]) -> Result<u64, Refused> {
     if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
         return Err(bad_request("Content-Length is not a number"));
@@ -150,7 +152,7 @@ mod tests {
     fn framing_in(version: &str, lines: &str) -> Result<Framing, u16> {
         let bytes = format!("POST / {version}\r\n{lines}\r\n");
         let mut parser = HeadParser::new();
-        parser.advance(bytes.as_bytes()).expect("valid").expect("whole");
+        parser.advance(bytes.as_bytes()).expect("valid").expect("complete");
         framing(&parser.head(bytes.as_bytes())).map_err(|refused| refused.status)
     }
 

@@ -1,4 +1,4 @@
-//! Bodies in chunks, decoded and encoded: no sockets (stage 13's lasting form).
+//! Bodies in chunks, decoded and encoded without sockets (stage 13's lasting form).
 
 use std::io::{self, Read, Write};
 
@@ -6,19 +6,19 @@ use crate::message::head::{MAX_FIELDS, MAX_HEAD};
 use crate::message::headers::FieldState;
 use crate::message::refused::{Refused, bad_request};
 
-/// The most digits that the size of a chunk may have: what fits into 64 bits.
+/// The most digits that the size of a chunk may have: as many as fit into 64 bits.
 const MAX_DIGITS: u32 = 16;
 
 /// The most bytes that the line before a chunk may have, its line end included.
 const MAX_SIZE_LINE: usize = 1024;
 
-/// How many bytes of extensions a body may have beyond those of its content.
+/// How many bytes of extensions a body may have beyond the number of bytes of its content.
 const MAX_EXTENSIONS: u64 = 16 * 1024;
 
-/// How much of a stream is in memory at a time, and the most that a chunk has.
+/// The largest part of a stream that is in memory at a time, in bytes, and so the largest chunk.
 const BLOCK: usize = 32 * 1024;
 
-/// Decodes a chunked body, however it is cut into pieces (RFC 9112, section 7.1).
+/// A decoder for a chunked body, which may arrive in pieces of any size (RFC 9112, section 7.1).
 ///
 /// ```
 /// use common::Decoder;
@@ -34,16 +34,17 @@ const BLOCK: usize = 32 * 1024;
 #[derive(Debug, Default)]
 pub struct Decoder {
     state: State,
-    /// The size of the chunk, as far as it is known; then the bytes still to come in it.
+    /// The size of the chunk, as far as it has been read; after that, the number of its bytes that are
+    /// still to come.
     size: u64,
-    /// How many bytes the line before this chunk has had so far.
+    /// How many bytes of the line before this chunk have been read.
     line: usize,
     content: u64,
     extensions: u64,
     trailers: Trailers,
 }
 
-/// How much has come of the field lines after the last chunk. They are checked, and forgotten.
+/// How much of the field lines after the last chunk has been read. They are checked, then discarded.
 #[derive(Debug, Default)]
 struct Trailers {
     bytes: usize,
@@ -53,7 +54,7 @@ struct Trailers {
 /// What the next byte belongs to.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 enum State {
-    /// `chunk = chunk-size [ chunk-ext ] CRLF chunk-data CRLF`: so many digits have come.
+    /// `chunk = chunk-size [ chunk-ext ] CRLF chunk-data CRLF`: this many digits have been read.
     Size(u32),
     /// White space before the semicolon of an extension.
     Gap,
@@ -68,24 +69,24 @@ enum State {
 }
 
 impl Decoder {
-    /// A decoder for a body that begins now.
+    /// Creates a decoder for a body that begins now.
     pub fn new() -> Decoder {
         Decoder::default()
     }
 
-    /// Whether the last chunk and its trailers have come.
+    /// Whether the last chunk and its trailers have been read.
     pub fn is_done(&self) -> bool {
         self.state == State::Trailers(FieldState::Done)
     }
 
-    /// Decodes what it can of `input` into `output`. Returns how many bytes of the one it has used,
-    /// and how many of the other it has written. It uses all of `input` unless `output` is full or
-    /// the body has ended.
+    /// Decodes as much of `input` as possible into `output`. Returns how many bytes of `input` it has
+    /// used, and how many bytes of `output` it has written. It uses all of `input` unless `output` is
+    /// full or the body has ended.
     ///
     /// # Errors
     ///
-    /// 400 for a size that is none, for a line that does not end with CRLF, and for trailers that
-    /// are no fields; 431 for too many extensions or trailers.
+    /// 400 for an invalid size, for a line that does not end with CRLF, and for trailers that are not
+    /// fields; 431 for too many extensions or trailers.
     pub fn decode(&mut self, input: &[u8], output: &mut [u8]) -> Result<(usize, usize), Refused> {
         let (mut used, mut written) = (0, 0);
         while used < input.len() && !self.is_done() {
@@ -93,7 +94,7 @@ impl Decoder {
                 let left = usize::try_from(self.size).unwrap_or(usize::MAX);
                 let count = left.min(input.len() - used).min(output.len() - written);
                 if count == 0 {
-                    break; // there is no room
+                    break; // the output is full
                 }
                 output[written..written + count].copy_from_slice(&input[used..used + count]);
                 (used, written) = (used + count, written + count);
@@ -106,12 +107,13 @@ impl Decoder {
         Ok((used, written))
     }
 
-    /// The bytes still to come in this chunk, if its size has come: they are content and nothing else.
+    /// Returns how many bytes of this chunk are still to come, if its size is known: these are content
+    /// and nothing else.
     pub(crate) fn content_ahead(&self) -> u64 {
         if self.state == State::Data { self.size } else { 0 }
     }
 
-    /// Takes note of so much content.
+    /// Accounts for `count` bytes of content.
     pub(crate) fn pass(&mut self, count: u64) {
         self.size -= count;
         self.content = self.content.saturating_add(count);
@@ -120,7 +122,7 @@ impl Decoder {
         }
     }
 
-    /// What comes after this byte, which is not one of the content.
+    /// Returns the state after this byte, which is not content.
     fn next(&mut self, byte: u8) -> Result<State, Refused> {
         match (self.state, byte) {
             (State::Start, _) => {
@@ -144,7 +146,7 @@ impl Decoder {
         }
     }
 
-    /// `chunk-size = 1*HEXDIG`
+    /// Reads a digit of `chunk-size = 1*HEXDIG`.
     fn digit(&mut self, byte: u8, digits: u32) -> Result<State, Refused> {
         let digit = char::from(byte).to_digit(16);
         let digit = digit.filter(|_| digits < MAX_DIGITS);
@@ -153,7 +155,7 @@ impl Decoder {
         self.in_line(State::Size(digits + 1))
     }
 
-    /// `chunk-ext = *( BWS ";" BWS chunk-ext-name [ BWS "=" BWS chunk-ext-val ] )`
+    /// Reads a byte of `chunk-ext = *( BWS ";" BWS chunk-ext-name [ BWS "=" BWS chunk-ext-val ] )`.
     fn extension(&mut self, state: State) -> Result<State, Refused> {
         self.extensions += 1;
         if self.extensions > self.content.saturating_add(MAX_EXTENSIONS) {
@@ -168,7 +170,8 @@ impl Decoder {
         if self.line > MAX_SIZE_LINE { Err(TOO_MANY_EXTENSIONS) } else { Ok(state) }
     }
 
-    /// `trailer-section = *( field-line CRLF )`, and the empty line that ends the body
+    /// Reads a byte of `trailer-section = *( field-line CRLF )`, or of the empty line that ends the
+    /// body.
     fn trailer(&mut self, state: FieldState, byte: u8) -> Result<State, Refused> {
         let next = state.next(byte)?;
         self.trailers.bytes += 1;
@@ -187,18 +190,18 @@ impl Decoder {
 const TOO_MANY_EXTENSIONS: Refused =
     Refused { status: 431, why: "the chunks have too many extensions" };
 
-/// Writes what `source` gives in chunks: one for each read, as soon as it has come.
+/// Writes the bytes of `source` in chunks: one for each read, as soon as the read returns.
 ///
 /// # Errors
 ///
-/// When `source` or `client` fails. Then the last chunk is missing, by which a client sees that
-/// the body is not whole.
+/// When `source` or `client` fails. The last chunk is missing then, so the client sees that the body
+/// is incomplete.
 pub(crate) fn write_chunked(
     mut source: impl Read,
     client: &mut (impl Write + ?Sized),
 ) -> io::Result<()> {
     const SIZE_LINE: usize = 2 * size_of::<usize>() + 2;
-    // Size, content and line end lie side by side, so that a chunk is one write.
+    // Size, content and line end are adjacent, so that a chunk is one write.
     let mut block = vec![0; SIZE_LINE + BLOCK + 2];
     loop {
         let count = match source.read(&mut block[SIZE_LINE..SIZE_LINE + BLOCK]) {
@@ -213,7 +216,7 @@ pub(crate) fn write_chunked(
         block[start..SIZE_LINE].copy_from_slice(size.as_bytes());
         block[end - 2..end].copy_from_slice(b"\r\n");
         client.write_all(&block[start..end])?;
-        client.flush()?; // somebody may be watching
+        client.flush()?; // the client may be waiting
     }
 }
 
@@ -223,7 +226,8 @@ mod tests {
     use pretty_assertions::assert_eq;
     use proptest::prelude::*;
 
-    /// Decodes what arrives in pieces of so many bytes: the content, and what comes after it.
+    /// Decodes a body that arrives in pieces of `size` bytes. Returns the content, and the bytes after
+    /// the body.
     fn decode_in_pieces(bytes: &[u8], size: usize, room: usize) -> Result<(Vec<u8>, Vec<u8>), u16> {
         let mut decoder = Decoder::new();
         let (mut content, mut rest) = (Vec::new(), Vec::new());
@@ -237,7 +241,7 @@ mod tests {
             }
             rest.extend_from_slice(piece);
         }
-        if decoder.is_done() { Ok((content, rest)) } else { Err(0) } // 0: it is not whole
+        if decoder.is_done() { Ok((content, rest)) } else { Err(0) } // 0: it is incomplete
     }
 
     fn decode(bytes: &[u8]) -> Result<Vec<u8>, u16> {
@@ -296,7 +300,7 @@ mod tests {
         assert_eq!(decode(many.as_bytes()), Err(431));
     }
 
-    /// Gives a few bytes at a time.
+    /// A reader that gives a few bytes at a time.
     struct Sips<'a>(&'a [u8], usize);
 
     impl Read for Sips<'_> {
@@ -306,7 +310,7 @@ mod tests {
         }
     }
 
-    /// Bodies in chunks that are nearly right, for the most part: one byte may be another one.
+    /// Generates chunked bodies that are valid or nearly valid: one byte may be replaced by another.
     fn bodies() -> impl Strategy<Value = Vec<u8>> {
         let chunk =
             ("0{0,3}", "( ?;[a-z]{0,3}(=[a-z]{0,3}|=\"[a-z ]{0,3}\")?)?", "[a-f0-9\r\n]{1,20}")
@@ -327,7 +331,7 @@ mod tests {
         )
     }
 
-    /// What httparse makes of a body: its content, and what comes after it.
+    /// Decodes a body with httparse. Returns its content, and the bytes after it.
     fn second_opinion(mut bytes: &[u8]) -> Option<(Vec<u8>, Vec<u8>)> {
         let mut content = Vec::new();
         loop {
@@ -366,7 +370,7 @@ mod tests {
             rest in proptest::collection::vec(any::<u8>(), 0..20),
         ) {
             let mut bytes = Vec::new();
-            write_chunked(Sips(&content, sip), &mut bytes).expect("memory takes it");
+            write_chunked(Sips(&content, sip), &mut bytes).expect("memory accepts it");
             bytes.extend_from_slice(&rest);
             prop_assert_eq!(decode_in_pieces(&bytes, size, room), Ok((content, rest)));
         }

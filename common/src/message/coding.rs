@@ -7,14 +7,14 @@ use flate2::{Compress, Compression, FlushCompress, Status};
 
 use crate::message::headers::Headers;
 
-/// How many compressors are kept to be used again. One takes some 300 KiB.
+/// How many compressors are kept for reuse. Each takes some 300 KiB.
 const KEPT: usize = 8;
 
 /// The size of the window in which repetitions are found: 32 KiB, as a power of two.
 const WINDOW_BITS: u8 = 15;
 
-/// Whether the client would rather have gzip than the bytes as they are (RFC 9110, section
-/// 12.5.3). Without an `Accept-Encoding` it would not.
+/// Whether the client accepts gzip, and does not prefer the bytes as they are (RFC 9110,
+/// section 12.5.3). Without an `Accept-Encoding` it does not accept gzip.
 pub fn accepts_gzip(headers: Headers) -> bool {
     let mut gzip = None;
     let mut any = None;
@@ -35,7 +35,7 @@ pub fn accepts_gzip(headers: Headers) -> bool {
 }
 
 /// Splits an element such as `gzip;q=0.8` into the coding and its weight in thousandths. A
-/// weight that is malformed counts as "no": sending the bytes as they are is always safe.
+/// malformed weight counts as 0: sending the bytes as they are is always safe.
 fn weigh(element: &[u8]) -> (&[u8], u16) {
     let Some(semicolon) = element.iter().position(|&byte| byte == b';') else {
         return (element, 1000);
@@ -48,7 +48,7 @@ fn weigh(element: &[u8]) -> (&[u8], u16) {
     (coding.trim_ascii(), weight.unwrap_or(0))
 }
 
-/// `qvalue = ( "0" [ "." 0*3DIGIT ] ) / ( "1" [ "." 0*3"0" ] )` (RFC 9110, section 12.4.2)
+/// Parses `qvalue = ( "0" [ "." 0*3DIGIT ] ) / ( "1" [ "." 0*3"0" ] )` (RFC 9110, section 12.4.2).
 fn thousandths(qvalue: &[u8]) -> Option<u16> {
     let (&whole @ (b'0' | b'1'), fraction) = qvalue.split_first()? else { return None };
     let digits = match fraction {
@@ -64,7 +64,7 @@ fn thousandths(qvalue: &[u8]) -> Option<u16> {
     (weight <= 1000).then_some(weight)
 }
 
-/// Compresses `bytes` in the gzip format (RFC 1952), quickly rather than well.
+/// Compresses `bytes` in the gzip format (RFC 1952), favouring speed over size.
 ///
 /// # Errors
 ///
@@ -74,7 +74,7 @@ pub fn gzip(bytes: &[u8]) -> io::Result<Vec<u8>> {
     let mut output = Vec::with_capacity(bytes.len() / 2 + 64);
     loop {
         let used = usize::try_from(compressor.total_in()).unwrap_or(usize::MAX);
-        // Without what is written when it finishes, nothing can be decoded.
+        // The bytes that `Finish` writes at the end are needed for decoding.
         let status = compressor.compress_vec(&bytes[used..], &mut output, FlushCompress::Finish)?;
         if status == Status::StreamEnd {
             keep_compressor(compressor);
@@ -84,7 +84,7 @@ pub fn gzip(bytes: &[u8]) -> io::Result<Vec<u8>> {
     }
 }
 
-/// Compressors that have been used: to make a new one takes as long as to compress some kilobytes.
+/// Compressors that can be reused. Making a new one takes as long as compressing some kilobytes.
 static COMPRESSORS: Mutex<Vec<Compress>> = Mutex::new(Vec::new());
 
 fn take_compressor() -> Compress {
@@ -100,7 +100,7 @@ fn keep_compressor(mut compressor: Compress) {
     }
 }
 
-/// Compresses what `source` gives, while it is read.
+/// Returns a reader that compresses the bytes of `source` while it is read.
 pub fn gzip_stream(source: impl Read) -> impl Read {
     flate2::read::GzEncoder::new(source, Compression::fast())
 }
@@ -113,11 +113,11 @@ mod tests {
     use pretty_assertions::assert_eq;
     use proptest::prelude::*;
 
-    /// What is made of these lines.
+    /// Whether a request with these field lines accepts gzip.
     fn accepts_lines(lines: &str) -> bool {
         let head = format!("GET / HTTP/1.1\r\n{lines}\r\n");
         let mut parser = HeadParser::new();
-        parser.advance(head.as_bytes()).expect("valid").expect("whole");
+        parser.advance(head.as_bytes()).expect("valid").expect("complete");
         accepts_gzip(parser.head(head.as_bytes()).headers)
     }
 
@@ -139,7 +139,7 @@ mod tests {
             ("br, *;q=0.1", true),
             ("identity;q=0.5, gzip;q=0.5", true),
             ("identity, gzip;q=0.5", false),
-            ("gzip;q=0.5, *", false), // the * stands for the bytes as they are, too
+            ("gzip;q=0.5, *", false), // the * stands for the bytes as they are as well
             ("*;q=0.1, identity;q=0.9", false),
             ("gzip;q=0", false),
             ("gzip;q=0.000, *", false),
@@ -163,7 +163,7 @@ mod tests {
     proptest! {
         #[test]
         fn what_is_compressed_can_be_decoded(bytes in proptest::collection::vec(any::<u8>(), 0..2000)) {
-            let compressed = gzip(&bytes).expect("memory takes it");
+            let compressed = gzip(&bytes).expect("memory accepts it");
             let mut decoded = Vec::new();
             GzDecoder::new(&compressed[..]).read_to_end(&mut decoded).expect("valid gzip");
             prop_assert_eq!(decoded, bytes);

@@ -1,19 +1,19 @@
-//! The time as HTTP writes it (stage 11's lasting form).
+//! Dates in the format of HTTP (stage 11's lasting form).
 
 use std::borrow::Cow;
 
 const SECONDS_PER_DAY: u64 = 24 * 60 * 60;
 
-/// The last second of the year 9999: later ones have no such form.
+/// The last second of the year 9999. Later dates cannot be written in this format.
 const LATEST: u64 = 253_402_300_799;
 
-/// From 1 January 1970 on.
+/// The days of the week, beginning with that of 1 January 1970.
 const WEEKDAYS: [&str; 7] = ["Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"];
 
 const MONTHS: [&str; 12] =
     ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
 
-/// A moment as HTTP writes it, such as `Sun, 06 Nov 1994 08:49:37 GMT` (RFC 9110, section 5.6.7).
+/// A date in the format of HTTP, such as `Sun, 06 Nov 1994 08:49:37 GMT` (RFC 9110, section 5.6.7).
 ///
 /// ```
 /// use common::HttpDate;
@@ -24,8 +24,8 @@ const MONTHS: [&str; 12] =
 pub struct HttpDate([u8; 29]);
 
 impl HttpDate {
-    /// The moment so many seconds after the beginning of 1970, up to the year 9999:
-    /// `IMF-fixdate = day-name "," SP date1 SP time-of-day SP GMT`.
+    /// Returns the date that is the given number of seconds after the beginning of 1970, up to the
+    /// year 9999: `IMF-fixdate = day-name "," SP date1 SP time-of-day SP GMT`.
     pub fn of(seconds: u64) -> HttpDate {
         let (days, second) = (seconds.min(LATEST) / SECONDS_PER_DAY, seconds % SECONDS_PER_DAY);
         let weekday = WEEKDAYS[usize::try_from(days % 7).unwrap_or(0)];
@@ -42,7 +42,7 @@ impl HttpDate {
         &self.0
     }
 
-    /// As text.
+    /// Returns the date as text.
     pub fn as_str(&self) -> &str {
         std::str::from_utf8(&self.0).unwrap_or_default()
     }
@@ -54,11 +54,13 @@ impl From<HttpDate> for Cow<'static, str> {
     }
 }
 
-/// The year, month and day of the month, so many days after 1 January 1970.
+/// Returns the year, the month, and the day of the month, the given number of days after
+/// 1 January 1970.
 ///
-/// The days are counted from 1 March of the year 0, so that a leap day is the last day of a year.
-/// A period of 400 years always has 146,097 days, and from March on, the months' lengths repeat
-/// every five months, with 153 days (this is how Howard Hinnant's `civil_from_days` counts).
+/// Days are counted from 1 March of the year 0, so that a leap day is the last day of a year. A
+/// period of 400 years always has 146,097 days. From March on, the lengths of the months repeat
+/// every five months, which have 153 days together. (Howard Hinnant's `civil_from_days` counts in
+/// the same way.)
 fn calendar(days: u64) -> (u64, &'static str, u64) {
     let days = days + 719_468;
     let (era, day) = (days / 146_097, days % 146_097);
@@ -90,7 +92,7 @@ mod tests {
         }
     }
 
-    /// The date, counted year by year and month by month.
+    /// Returns the date, counted year by year and month by month.
     fn counted(mut days: u64) -> (u64, &'static str, u64) {
         let leap = |year: u64| u64::from(year % 4 == 0 && (year % 100 != 0 || year % 400 == 0));
         let mut year = 1970;

@@ -1,25 +1,26 @@
-//! A request's head: found, checked and indexed in one pass, however it arrives (stage 3's lasting
-//! form).
+//! A request's head: found, checked and indexed in one pass, in however many pieces it arrives
+//! (stage 3's lasting form).
 
 use crate::message::headers::{Field, FieldState, Headers, Known, misplaced};
 use crate::message::refused::{Refused, bad_request};
 use crate::message::syntax::Class;
 
-/// The most bytes that a request's head may have, empty lines before it and the one after it
-/// included.
+/// The most bytes that a request's head may have, including empty lines before it and the one after
+/// it.
 pub const MAX_HEAD: usize = 16 * 1024;
 
 /// The most field lines that a head may have.
 pub const MAX_FIELDS: usize = 100;
 
-/// The most bytes that a request target may have. RFC 9112, section 3, asks for 8,000 at least.
+/// The most bytes that a request target may have. RFC 9112, section 3, recommends at least 8,000.
 pub const MAX_TARGET: usize = 8 * 1024;
 
-/// What stands before a request's body: the request line and the fields (RFC 9112, section 2.1).
-/// Borrows from the bytes it was parsed from.
+/// The part of a request before its body: the request line and the fields (RFC 9112, section 2.1).
+/// Borrows from the bytes that it was parsed from.
 #[derive(Debug, Clone, Copy)]
 pub struct Head<'a> {
-    /// The request line, such as `GET / HTTP/1.1`: no control characters, and two spaces.
+    /// The request line, such as `GET / HTTP/1.1`. It contains no control characters, and exactly two
+    /// spaces.
     pub line: &'a str,
     /// The first word of the request line, such as `GET`. Case matters.
     pub method: &'a str,
@@ -29,12 +30,12 @@ pub struct Head<'a> {
     pub version: Version,
     /// The fields.
     pub headers: Headers<'a>,
-    /// The field lines as they came, each ending with CRLF.
+    /// The field lines as they arrived, each ending with CRLF.
     pub fields: &'a [u8],
 }
 
-/// The versions of the protocol that this server speaks. Any `HTTP/1.x` from 1.1 up is spoken to
-/// as 1.1 (RFC 9110, section 2.5).
+/// The versions of the protocol that this server speaks. Any `HTTP/1.x` from 1.1 up is treated as 1.1
+/// (RFC 9110, section 2.5).
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub enum Version {
     /// `HTTP/1.0`
@@ -44,9 +45,9 @@ pub enum Version {
     Http11,
 }
 
-/// Parses a head that may arrive in pieces. It looks at each byte once: what has been looked at is
-/// remembered, and the next piece is gone on with. So the result does not depend on the pieces, and a
-/// head that comes byte by byte costs no more than one that comes whole.
+/// A parser for a head that may arrive in pieces. It looks at each byte once, and continues with the
+/// next piece where it stopped. So the result does not depend on the pieces, and a head that arrives
+/// byte by byte costs no more than one that arrives at once.
 ///
 /// ```
 /// use common::HeadParser;
@@ -67,7 +68,7 @@ pub struct HeadParser {
     /// Where the fields begin.
     fields_start: usize,
     fields: Vec<Field>,
-    /// The field that has not ended: where its name began, and where its colon is.
+    /// The field that has not ended yet: where its name begins, and where its colon is.
     open: (usize, usize),
 }
 
@@ -78,7 +79,7 @@ enum State {
     Fields(FieldState),
 }
 
-/// What the next byte belongs to, in the request line.
+/// What the next byte of the request line belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum LineState {
     /// The method, or an empty line before it.
@@ -99,7 +100,7 @@ impl Default for State {
 }
 
 impl LineState {
-    /// The bytes that change nothing: most of a line is inside of a word.
+    /// Returns the bytes that do not change the state: most of a line is inside a word.
     fn inside(self) -> Class {
         match self {
             LineState::Method => Class::TCHAR,
@@ -109,7 +110,7 @@ impl LineState {
         }
     }
 
-    /// Why a byte is refused that cannot stand at this place.
+    /// Returns why a byte is refused that is not allowed at this position.
     fn misplaced(self, byte: u8) -> Refused {
         match (self, byte) {
             (LineState::EmptyLineEnd | LineState::LineEnd, _) => misplaced(byte, true),
@@ -132,25 +133,26 @@ struct LinePositions {
 }
 
 impl HeadParser {
-    /// A parser for a head that begins with the first byte it will see.
+    /// Creates a parser for a head that begins with the first byte that it is given.
     pub fn new() -> HeadParser {
         HeadParser::default()
     }
 
-    /// Gets ready for another head. Memory is kept.
+    /// Prepares for another head. Memory is kept.
     pub(crate) fn reset(&mut self) {
         self.fields.clear();
         (self.state, self.at, self.line.method_end) = (State::default(), 0, 0);
     }
 
-    /// Looks at the bytes that are new. `bytes` begins with the head's first byte each time. Returns
-    /// how many bytes the head has, once it is whole; what comes after it is not looked at.
+    /// Parses the bytes that are new. `bytes` must begin with the first byte of the head each time.
+    /// Returns the length of the head in bytes, once it is complete. Bytes after the head are not
+    /// looked at.
     ///
     /// # Errors
     ///
-    /// 400 at the first byte that breaks the rules of RFC 9112, sections 2 to 5; 414, 431 and 505
-    /// when a target is too long, the head too large, or the version not ours. After an error the
-    /// parser is of no more use.
+    /// 400 at the first byte that breaks the rules of RFC 9112, sections 2 to 5; 414 when the target
+    /// is too long; 431 when the head is too large or has too many fields; 505 when the version is
+    /// not supported. After an error, the parser cannot continue.
     pub fn advance(&mut self, bytes: &[u8]) -> Result<Option<usize>, Refused> {
         let within = &bytes[..bytes.len().min(MAX_HEAD)];
         if let State::Line(state) = self.state {
@@ -166,7 +168,7 @@ impl HeadParser {
         }
     }
 
-    /// Goes on in the request line.
+    /// Continues in the request line.
     ///
     /// `request-line = method SP request-target SP HTTP-version` (RFC 9112, section 3)
     fn advance_line(&mut self, mut state: LineState, bytes: &[u8]) -> Result<(), Refused> {
@@ -204,7 +206,7 @@ impl HeadParser {
         Ok(())
     }
 
-    /// Goes on in the fields, up to the empty line.
+    /// Continues in the fields, up to the empty line.
     fn advance_fields(&mut self, mut state: FieldState, bytes: &[u8]) -> Result<(), Refused> {
         while state != FieldState::Done {
             self.at += state.inside().run(&bytes[self.at..]);
@@ -242,7 +244,8 @@ impl HeadParser {
         std::str::from_utf8(target).map(drop).map_err(|_| MUST_BE_ESCAPED)
     }
 
-    /// Why a head that reached the limit is refused: it is the target if no line ended before.
+    /// Returns why a head that has reached the limit is refused: because of its target, if that has
+    /// begun and has not ended.
     fn too_large(&self) -> Refused {
         match self.state {
             State::Line(LineState::Target) => TARGET_TOO_LONG,
@@ -255,20 +258,21 @@ impl HeadParser {
         self.line.method_end > 0 && &bytes[self.line.start..self.line.method_end] == b"HEAD"
     }
 
-    /// Whether nothing but empty lines has been seen, which are no request.
+    /// Whether nothing but empty lines has been seen. They are not a request.
     pub(crate) fn has_not_begun(&self) -> bool {
         matches!(self.state, State::Line(LineState::Start | LineState::EmptyLineEnd))
     }
 
-    /// The head, in the same bytes that [`HeadParser::advance`] has found whole.
+    /// Returns the head. `bytes` must be those in which [`HeadParser::advance`] has found the whole
+    /// head.
     ///
     /// # Panics
     ///
-    /// When it has not: a mistake of the caller.
+    /// When the head is not complete: a mistake of the caller.
     pub fn head<'a>(&'a self, bytes: &'a [u8]) -> Head<'a> {
         assert!(self.state == State::Fields(FieldState::Done), "the head is not whole yet");
         let LinePositions { start, method_end, target_end, end, version } = self.line;
-        // That these bytes are text was checked when they came.
+        // These bytes were checked to be UTF-8 when they were parsed.
         let line = std::str::from_utf8(&bytes[start..end]).unwrap_or_default();
         Head {
             line,
@@ -281,7 +285,7 @@ impl HeadParser {
     }
 }
 
-/// Takes a field line apart: `field-name ":" OWS field-value OWS` up to `end`.
+/// Parses a field line that ends at `end`: `field-name ":" OWS field-value OWS`.
 fn field_at(bytes: &[u8], name: usize, colon: usize, end: usize) -> Field {
     let is_space = |&&byte: &&u8| byte == b' ' || byte == b'\t';
     let value = &bytes[colon + 1..end];
@@ -306,7 +310,7 @@ const MUST_BE_ESCAPED: Refused =
 const TARGET_TOO_LONG: Refused =
     Refused { status: 414, why: "the request target is longer than 8 KiB" };
 
-/// `HTTP-version = "HTTP/" DIGIT "." DIGIT` (RFC 9112, section 2.3)
+/// Parses `HTTP-version = "HTTP/" DIGIT "." DIGIT` (RFC 9112, section 2.3).
 fn http_version(version: &[u8]) -> Result<Version, Refused> {
     match version {
         b"HTTP/1.0" => Ok(Version::Http10),
@@ -332,7 +336,7 @@ mod tests {
         }
     }
 
-    /// What a server finds when the bytes arrive up to each of the cuts, one after another.
+    /// Returns what a server finds when the bytes arrive in pieces that end at the given cuts.
     fn parse_in_pieces(bytes: &[u8], cuts: &[usize]) -> Result<Option<usize>, Refused> {
         let mut cuts: Vec<_> = cuts.iter().map(|cut| cut % (bytes.len() + 1)).collect();
         cuts.sort_unstable();
@@ -346,7 +350,7 @@ mod tests {
     fn splits_a_head_into_its_parts() {
         let bytes = b"POST /echo/a?b=c HTTP/1.1\r\nHost: localhost\r\nX:\r\n\r\nbody";
         let mut parser = HeadParser::new();
-        let length = parser.advance(bytes).expect("valid").expect("whole");
+        let length = parser.advance(bytes).expect("valid").expect("complete");
         let head = parser.head(bytes);
         assert_eq!(head.line, "POST /echo/a?b=c HTTP/1.1");
         assert_eq!((head.method, head.target), ("POST", "/echo/a?b=c"));
@@ -367,7 +371,7 @@ mod tests {
         let mut parser = HeadParser::new();
         for bytes in [&b"GET /a HTTP/1.0\r\nA: b\r\nC: d\r\n\r\n"[..], b"PUT /b HTTP/1.1\r\n\r\n"] {
             parser.reset();
-            parser.advance(bytes).expect("valid").expect("whole");
+            parser.advance(bytes).expect("valid").expect("complete");
         }
         let head = parser.head(b"PUT /b HTTP/1.1\r\n\r\n");
         assert_eq!((head.method, head.target, head.version), ("PUT", "/b", Version::Http11));
@@ -448,12 +452,12 @@ mod tests {
 
     #[test]
     fn refused_before_the_head_is_whole_if_it_can_never_be_valid() {
-        assert_eq!(status_of(b"\x16\x03\x01\x02\x00"), 400); // the beginning of a TLS hello
+        assert_eq!(status_of(b"\x16\x03\x01\x02\x00"), 400); // the beginning of a TLS handshake
         assert_eq!(status_of(b"GET / HTTP/1.1\n"), 400);
         assert_eq!(status_of(b"GET / HTTP/1.1\r"), 100);
     }
 
-    /// Heads that are nearly right, for the most part: one byte may be another one.
+    /// Generates heads that are valid or nearly valid: one byte may be replaced by another.
     fn heads() -> impl Strategy<Value = Vec<u8>> {
         let line = ("[A-Z]{3,7}|[!#-'*+.^-~-]{1,4}", "[!-~]{1,12}", "HTTP/1\\.[01]")
             .prop_map(|(method, target, version)| format!("{method} {target} {version}\r\n"));
@@ -472,7 +476,7 @@ mod tests {
         )
     }
 
-    /// What httparse makes of these bytes: the length of the head, its method, target and fields.
+    /// What httparse finds in a head: its length, its method, its target and its fields.
     type Opinion<'a> = Option<(usize, &'a str, &'a str, Vec<(&'a [u8], &'a [u8])>)>;
 
     fn second_opinion(bytes: &[u8]) -> Opinion<'_> {
@@ -490,7 +494,8 @@ mod tests {
             let mut parser = HeadParser::new();
             let Ok(Some(length)) = parser.advance(&bytes) else { return Ok(()) };
             let head = parser.head(&bytes);
-            // We answer HTTP/1.2 to 1.9 as 1.1 (RFC 9110, section 2.5). httparse does not know them.
+            // This server treats HTTP/1.2 to 1.9 as 1.1 (RFC 9110, section 2.5). httparse does not
+            // know them.
             if head.line.ends_with("1.0") || head.line.ends_with("1.1") {
                 let ours = (length, head.method, head.target, head.headers.iter().collect());
                 prop_assert_eq!(second_opinion(&bytes), Some(ours));

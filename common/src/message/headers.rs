@@ -3,7 +3,7 @@
 use crate::message::refused::{Refused, bad_request};
 use crate::message::syntax::Class;
 
-/// A view of a head's fields, in the order in which they came. Nothing is copied.
+/// A view of a head's fields, in the order in which they arrived. Nothing is copied.
 ///
 /// ```
 /// use common::HeadParser;
@@ -23,7 +23,7 @@ pub struct Headers<'a> {
     fields: &'a [Field],
 }
 
-/// Where a field stands in its head, in bytes from the head's beginning.
+/// The position of a field in its head, in bytes from the beginning of the head.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Field {
     pub(crate) name: u16,
@@ -34,8 +34,8 @@ pub(crate) struct Field {
     pub(crate) known: Option<Known>,
 }
 
-/// The fields that say something about the message itself, and that every request is asked for.
-/// They are recognized while the head is parsed.
+/// The fields that concern the message itself, and that are looked up in every request. They are
+/// recognized while the head is parsed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Known {
     Host,
@@ -46,7 +46,7 @@ pub(crate) enum Known {
 }
 
 impl Known {
-    /// Names match in any case (RFC 9110, section 5.1).
+    /// Recognizes the name of such a field, ignoring case (RFC 9110, section 5.1).
     pub(crate) fn of(name: &[u8]) -> Option<Known> {
         let (text, known) = match name.len() {
             4 => ("Host", Known::Host),
@@ -73,15 +73,15 @@ impl<'a> Headers<'a> {
         self.slice(field.value.0, field.value.1)
     }
 
-    /// All fields, as pairs of a name and a value without the white space around it.
-    /// A value is bytes, for nothing says that it is UTF-8 (RFC 9110, section 5.5).
+    /// Returns all fields, as pairs of a name and a value without the white space around it. A value
+    /// is bytes, because it need not be UTF-8 (RFC 9110, section 5.5).
     pub fn iter(&self) -> impl Iterator<Item = (&'a [u8], &'a [u8])> + use<'a> {
         let headers = *self;
         let fields = headers.fields.iter();
         fields.map(move |field| (headers.slice(field.name, field.colon), headers.value(field)))
     }
 
-    /// The values of the fields called `name`, in any case (RFC 9110, section 5.1).
+    /// Returns the values of the fields called `name`, ignoring case (RFC 9110, section 5.1).
     pub fn all<'n>(&self, name: &'n str) -> impl Iterator<Item = &'a [u8]> + use<'a, 'n> {
         let fields = self.iter();
         fields
@@ -89,26 +89,27 @@ impl<'a> Headers<'a> {
             .map(|(_, value)| value)
     }
 
-    /// The values of the fields of this kind.
+    /// Returns the values of the fields of this kind.
     pub(crate) fn known(&self, known: Known) -> impl Iterator<Item = &'a [u8]> + use<'a> {
         let headers = *self;
         let fields = headers.fields.iter();
         fields.filter(move |field| field.known == Some(known)).map(move |it| headers.value(it))
     }
 
-    /// The value of the first field called `name`, in any case.
+    /// Returns the value of the first field called `name`, ignoring case.
     pub fn get(&self, name: &str) -> Option<&'a [u8]> {
         self.all(name).next()
     }
 
-    /// The elements of the comma-separated lists in the fields called `name`: several lines are
-    /// one list, and empty elements do not count (RFC 9110, section 5.6.1). An element is bytes, as
-    /// a value is: one that is no text is an element that nobody knows, and not one that is missing.
+    /// Returns the elements of the comma-separated lists in the fields called `name`. Several lines
+    /// form one list, and empty elements do not count (RFC 9110, section 5.6.1). An element is
+    /// bytes, as a value is: one that is not text counts as an unknown element, not as a missing
+    /// one.
     pub fn list<'n>(&self, name: &'n str) -> impl Iterator<Item = &'a [u8]> + use<'a, 'n> {
         self.all(name).flat_map(elements)
     }
 
-    /// As [`Headers::list`], of the fields of this kind.
+    /// Returns the elements of the lists in the fields of this kind, as [`Headers::list`] does.
     pub(crate) fn known_list(&self, known: Known) -> impl Iterator<Item = &'a [u8]> + use<'a> {
         self.known(known).flat_map(elements)
     }
@@ -119,7 +120,7 @@ fn elements(value: &[u8]) -> impl Iterator<Item = &[u8]> {
     elements.filter(|element| !element.is_empty())
 }
 
-/// What the next byte of a field section belongs to, whatever came before.
+/// What the next byte of a field section belongs to, regardless of earlier lines.
 ///
 /// ```text
 /// field-section = *( field-line CRLF ) CRLF
@@ -140,7 +141,7 @@ pub(crate) enum FieldState {
 }
 
 impl FieldState {
-    /// The bytes that change nothing: most of a line is inside of a name or a value.
+    /// Returns the bytes that do not change the state: most of a line is inside a name or a value.
     pub(crate) fn inside(self) -> Class {
         match self {
             FieldState::Name => Class::TCHAR,
@@ -149,12 +150,12 @@ impl FieldState {
         }
     }
 
-    /// What comes after this byte.
+    /// Returns the state after this byte.
     ///
     /// # Errors
     ///
-    /// 400 for a byte that cannot stand here. Nothing is mended: what two programs can read in two
-    /// ways is a way to smuggle a request past one of them.
+    /// 400 for a byte that is not allowed here. Nothing is repaired: if two programs can read the
+    /// same bytes in two ways, a request can be smuggled past one of them.
     pub(crate) fn next(self, byte: u8) -> Result<FieldState, Refused> {
         use FieldState::{Done, LineEnd, LineStart, Name, SectionEnd, Value};
         match (self, byte) {
@@ -175,8 +176,8 @@ impl FieldState {
     }
 }
 
-/// Why a byte is refused that no line may contain at this place. `after_cr` tells whether it
-/// should have been the LF of a line end.
+/// Returns why a byte is refused that no line may contain at this position. `after_cr` tells whether
+/// it should have been the LF of a line end.
 pub(crate) fn misplaced(byte: u8, after_cr: bool) -> Refused {
     match byte {
         _ if after_cr => bad_request("a CR in the head is not followed by LF"),
@@ -195,7 +196,7 @@ mod tests {
 
     fn parsed() -> HeadParser {
         let mut parser = HeadParser::new();
-        parser.advance(HEAD).expect("valid").expect("whole");
+        parser.advance(HEAD).expect("valid").expect("complete");
         parser
     }
 

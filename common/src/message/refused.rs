@@ -1,13 +1,13 @@
-//! Why a request is not answered as it asks (stage 3's lasting form).
+//! Why a request is refused (stage 3's lasting form).
 
 use std::error::Error;
 use std::fmt;
 use std::io;
 
-/// A request that the server refuses: the status to answer with, and the reason in a sentence.
+/// The refusal of a request: the status of the response, and the reason in a sentence.
 ///
-/// It can travel inside an [`io::Error`]. That is how the client's faults are told from the server's
-/// own: an error without a `Refused` in it is never the client's.
+/// It can travel inside an [`io::Error`]. That is how the client's errors are told from the server's
+/// own: an error without a `Refused` in it is never the client's fault.
 ///
 /// ```
 /// use common::Refused;
@@ -25,13 +25,13 @@ pub struct Refused {
 }
 
 impl Refused {
-    /// The refusal that an error carries, if it carries one.
+    /// Returns the refusal that an error carries, if any.
     pub fn inside(error: &io::Error) -> Option<Refused> {
         error.get_ref().and_then(|inner| inner.downcast_ref::<Refused>()).copied()
     }
 }
 
-/// 400: the request breaks the rules of the protocol (RFC 9110, section 15.5.1).
+/// Returns the refusal 400: the request breaks the rules of the protocol (RFC 9110, section 15.5.1).
 pub(crate) const fn bad_request(why: &'static str) -> Refused {
     Refused { status: 400, why }
 }
@@ -45,7 +45,8 @@ impl fmt::Display for Refused {
 impl Error for Refused {}
 
 impl From<Refused> for io::Error {
-    /// The kind says something about two refusals only: `TimedOut` for 408, `NotFound` for 404.
+    /// Wraps the refusal in an error. Its kind is `NotFound` for 404, `TimedOut` for 408, and
+    /// `InvalidData` for all others.
     fn from(refused: Refused) -> io::Error {
         let kind = match refused.status {
             404 => io::ErrorKind::NotFound,

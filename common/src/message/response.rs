@@ -14,14 +14,14 @@ use crate::message::refused::Refused;
 use crate::message::stream::{Stream, became_shorter};
 use crate::message::syntax::Class;
 
-/// Up to this size, in bytes, a file is read before its head is written. Then the head can say how
-/// long it really is, whatever the file system claims.
+/// The size, in bytes, up to which a file is read before its head is written. The head then states the real
+/// length, whatever the file system claims.
 const SMALL_FILE: u64 = 32 * 1024;
 
-/// The most bytes of a body that are copied to lie behind their head.
+/// The most bytes of a body that are copied behind their head, to be written together with it.
 const SMALL_BODY: usize = 32 * 1024;
 
-/// How much room there is for the fields of a response at first, in bytes.
+/// The initial capacity for the fields of a response, in bytes.
 const FIELDS: usize = 256;
 
 /// A response: a status, fields and a body.
@@ -34,30 +34,30 @@ const FIELDS: usize = 256;
 /// assert_eq!(response.get("content-type"), Some("text/plain; charset=utf-8"));
 /// ```
 ///
-/// What says where the body ends is added when it is written, and so is `Connection`.
+/// The fields that say where the body ends are added when the response is written, and so is `Connection`.
 #[derive(Debug)]
 pub struct Response {
     status: u16,
     /// The field lines as they will be sent.
     fields: Vec<u8>,
-    /// The value of `Connection`, if somebody has set it: there is one such field at most.
+    /// The value of `Connection`, if it has been set. There is at most one such field.
     connection: Option<Cow<'static, str>>,
     body: Content,
     note: Option<String>,
     is_last: bool,
-    /// A field that cannot be written: a control character in its value could end it, and begin
-    /// another one.
+    /// The name of a field that cannot be written: a control character in its value could end the field, and
+    /// begin another one.
     broken_field: Option<&'static str>,
 }
 
-/// What a response carries.
+/// The body of a response.
 enum Content {
     Bytes(Vec<u8>),
-    /// The first so many bytes of a file.
+    /// The first bytes of a file, as many as the number says.
     File(File, u64),
-    /// As many bytes as there are.
+    /// All bytes of a stream. Their number is unknown.
     Stream(Box<dyn Read + Send>),
-    /// What a function writes, with what says where it ends.
+    /// A body that a function writes together with its framing.
     ByHand(Box<Writer>),
 }
 
@@ -73,24 +73,24 @@ impl fmt::Debug for Content {
     }
 }
 
-/// What a response has to know about the request that it answers.
+/// What a response has to know about the request.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Recipient {
     /// The version that the client speaks.
     pub(crate) version: Version,
-    /// Whether the method was HEAD, to which the head alone is sent (RFC 9110, section 9.3.2).
+    /// Whether the method is HEAD, which is answered with the head alone (RFC 9110, section 9.3.2).
     pub(crate) wants_head_only: bool,
 }
 
 impl Recipient {
-    /// The sender of a request with this head.
+    /// Returns the recipient for a request with this head.
     pub(crate) fn of(head: &Head) -> Recipient {
         Recipient { version: head.version, wants_head_only: head.method == "HEAD" }
     }
 }
 
 impl Response {
-    /// An empty response with this status code.
+    /// Creates an empty response with this status code.
     pub fn new(status: u16) -> Response {
         Response {
             status,
@@ -103,23 +103,23 @@ impl Response {
         }
     }
 
-    /// 200, without a body.
+    /// Creates a 200 response without a body.
     pub fn ok() -> Response {
         Response::new(200)
     }
 
-    /// 201: a resource was created (RFC 9110, section 15.3.2).
+    /// Creates a 201 response: a resource was created (RFC 9110, section 15.3.2).
     pub fn created() -> Response {
         Response::new(201)
     }
 
-    /// 404: there is no such resource (RFC 9110, section 15.5.5).
+    /// Creates a 404 response: there is no such resource (RFC 9110, section 15.5.5).
     pub fn not_found() -> Response {
         Response::new(404)
     }
 
-    /// 200, with a text or any bytes to be shown as text. The type says `charset=utf-8` if that is
-    /// what they are, and more than ASCII.
+    /// Creates a 200 response with text, or with any bytes to be shown as text. The type says `charset=utf-8`
+    /// if the bytes are UTF-8, but not ASCII alone.
     pub fn text(body: impl Into<Vec<u8>>) -> Response {
         let body = body.into();
         let is_more_than_ascii = !body.is_ascii() && std::str::from_utf8(&body).is_ok();
@@ -128,8 +128,8 @@ impl Response {
         Response::ok().body(content_type, Content::Bytes(body))
     }
 
-    /// 200, with the bytes of a file from its beginning to its present end. Some files, such as
-    /// those below `/proc`, have more or fewer bytes than the system says; they are sent as they are.
+    /// Creates a 200 response with the bytes of a file, from its beginning to its present end. Some files,
+    /// such as those below `/proc`, have more or fewer bytes than the system says. They are sent as they are.
     ///
     /// # Errors
     ///
@@ -138,14 +138,15 @@ impl Response {
         Ok(Response::ok().body("application/octet-stream", Content::of(file.into())?))
     }
 
-    /// 200, with all that `source` gives, as soon as it comes: nobody knows how much that is.
+    /// Creates a 200 response with all bytes of `source`, each sent as soon as it has been read. Their number
+    /// need not be known.
     pub fn stream(content_type: &'static str, source: impl Read + Send + 'static) -> Response {
         Response::ok().body(content_type, Content::Stream(Box::new(source)))
     }
 
-    /// 200, with a body that `write` writes, together with what says where it ends: for framing by
-    /// hand. The field that says how it is framed is for the caller to add, or [`Response::last`]
-    /// for a body that ends with the connection.
+    /// Creates a 200 response with a body that `write` writes together with its framing. The caller has to add
+    /// the field that describes the framing, or to call [`Response::last`] for a body that ends with the
+    /// connection.
     pub fn by_hand(
         content_type: &'static str,
         write: impl FnOnce(&mut dyn Write) -> io::Result<()> + Send + 'static,
@@ -153,17 +154,19 @@ impl Response {
         Response::ok().body(content_type, Content::ByHand(Box::new(write)))
     }
 
-    /// The status of a refusal, with its reason as the body. It is the last on its connection.
+    /// Creates the response to a refused request, with the reason as its body. It is the last one on its
+    /// connection.
     pub fn refused(refused: Refused) -> Response {
         let sentence = format!("{refused}\n").into_bytes();
         let response = Response::new(refused.status).note(refused).last();
         response.body("text/plain", Content::Bytes(sentence))
     }
 
-    /// The status for an error met while the response was made: that of the [`Refused`] in it, if
-    /// there is one. Otherwise 404 when a file is not there, 403 when this server may not open it, 507
-    /// when there is no room for it, 503 when the system has no more descriptors, and 500 for all
-    /// else: no other error is the client's doing. The error itself is for the log, not for the client.
+    /// Creates the response for an error that occurred while a response was made. If there is a [`Refused`] in
+    /// the error, the response is that refusal. Otherwise the status is 404 when a file does not exist, 403
+    /// when this server may not open it, 507 when there is no room for it, 503 when the system has no more
+    /// descriptors, and 500 for all other errors: none of them is the client's fault. The error itself is for
+    /// the log, not for the client.
     pub fn failed(error: io::Error) -> Response {
         if let Some(refused) = Refused::inside(&error) {
             return Response::refused(refused);
@@ -180,14 +183,14 @@ impl Response {
         Response::new(status).note(error)
     }
 
-    /// 503: not now, but soon (RFC 9110, section 15.6.4).
+    /// Creates a 503 response: the client may try again soon (RFC 9110, section 15.6.4).
     fn unavailable() -> Response {
         Response::new(503).header("Retry-After", "1")
     }
 
-    /// Adds a field. `Content-Length` is not for the caller to set. There is one `Connection` at
-    /// most: it is replaced. A value that was put together while the program runs, and has a control
-    /// character, could end the field and begin another one: the response will be a 500.
+    /// Adds a field. The caller must not set `Content-Length`. A second `Connection` replaces the first. If a
+    /// value was built at run time and contains a control character, the response becomes a 500: the character
+    /// could end the field, and begin another one.
     #[must_use]
     pub fn header(mut self, name: &'static str, value: impl Into<Cow<'static, str>>) -> Response {
         self.add_header(name, value.into());
@@ -195,7 +198,7 @@ impl Response {
     }
 
     fn add_header(&mut self, name: &'static str, value: Cow<'static, str>) {
-        // What is written in the code of a program was not sent by a client.
+        // A value from the program's source code was not sent by a client.
         let is_from_outside = matches!(value, Cow::Owned(_));
         if is_from_outside && Class::TEXT.run(value.as_bytes()) < value.len() {
             self.broken_field = Some(name);
@@ -206,19 +209,20 @@ impl Response {
         }
     }
 
-    /// Replaces the body by the same in this content coding (RFC 9110, section 8.4).
+    /// Replaces the body with the same body in this content coding (RFC 9110, section 8.4).
     #[must_use]
     pub fn encoded(mut self, coding: &'static str, body: Vec<u8>) -> Response {
         self.body = Content::Bytes(body);
         self.header("Content-Encoding", coding)
     }
 
-    /// Compresses the body if the client would rather have it so, and says to caches that the
-    /// response depends on that. A file or a stream is compressed while it is sent.
+    /// Compresses the body if the client accepts that, and tells caches that the response depends on
+    /// `Accept-Encoding`. A file or a stream is compressed while it is sent. A body from [`Response::by_hand`]
+    /// is left as it is.
     ///
     /// # Errors
     ///
-    /// When a file cannot be read.
+    /// Only in theory: what is compressed here goes to memory.
     pub fn compressed_for(mut self, headers: Headers) -> io::Result<Response> {
         self = self.header("Vary", "Accept-Encoding");
         if !accepts_gzip(headers) {
@@ -238,7 +242,7 @@ impl Response {
         Ok(self.header("Content-Encoding", "gzip"))
     }
 
-    /// Gives an error that has no body one that says what it means.
+    /// Adds a body to an error that has none: the status and its reason phrase.
     #[must_use]
     pub fn explained(self) -> Response {
         match &self.body {
@@ -250,14 +254,14 @@ impl Response {
         }
     }
 
-    /// Adds the field `Date`, without the memory that a text takes.
+    /// Adds the field `Date`, without the memory that a `String` takes.
     #[must_use]
     pub(crate) fn dated(mut self, date: &HttpDate) -> Response {
         add_field(&mut self.fields, "Date", date.as_bytes());
         self
     }
 
-    /// Replaces the body, and says of what kind it is.
+    /// Replaces the body, and sets its type.
     fn body(mut self, content_type: &'static str, body: Content) -> Response {
         self.body = body;
         self.header("Content-Type", content_type)
@@ -268,13 +272,13 @@ impl Response {
         self
     }
 
-    /// The status code.
+    /// Returns the status code.
     pub fn status(&self) -> u16 {
         self.status
     }
 
-    /// The value of the first field called `name`, in any case, if it has been set: the fields that
-    /// say where the body ends are not there yet.
+    /// Returns the value of the first field called `name`, ignoring case, if it has been set. Neither
+    /// `Connection` nor the fields that say where the body ends can be found here: they are added later.
     pub fn get(&self, name: &str) -> Option<&str> {
         let mut lines = self.fields.split(|&byte| byte == b'\n');
         let value = lines.find_map(|line| {
@@ -285,14 +289,14 @@ impl Response {
         std::str::from_utf8(value.trim_ascii_end()).ok()
     }
 
-    /// Makes it the last one on its connection.
+    /// Makes this the last response on its connection.
     #[must_use]
     pub fn last(self) -> Response {
         Response { is_last: true, ..self }
     }
 
-    /// Whether the connection has to end after it: because somebody wants that, or because nothing
-    /// else says where the body ends.
+    /// Whether the connection has to end after this response: because the response says so, or because nothing
+    /// else marks the end of the body.
     pub(crate) fn is_last(&self, version: Version) -> bool {
         let says_close = |value: &str| {
             value.split(',').any(|option| option.trim().eq_ignore_ascii_case("close"))
@@ -302,7 +306,7 @@ impl Response {
             || version == Version::Http10 && matches!(self.body, Content::Stream(_))
     }
 
-    /// What the log says about it: the status, and the reason if it is not a success.
+    /// Returns what the log says about the response: the status, and the reason if there is a note of one.
     pub(crate) fn summary(&self) -> String {
         match &self.note {
             Some(note) => format!("{} ({note})", self.status),
@@ -310,7 +314,7 @@ impl Response {
         }
     }
 
-    /// Makes a 500 of a response that cannot be written.
+    /// Replaces a response that cannot be written with a 500.
     #[must_use]
     pub(crate) fn sound(self) -> Response {
         match self.broken_field {
@@ -322,13 +326,13 @@ impl Response {
         }
     }
 
-    /// Writes the response. `connection` says what becomes of the connection, unless the response
-    /// says it itself.
+    /// Writes the response. `connection` is the value of the field `Connection`, unless the response sets that
+    /// itself.
     ///
     /// # Errors
     ///
-    /// When the client left or takes nothing, when a file turns out shorter than it was, and when a
-    /// stream fails. Then a part of the response may have been written, and nothing can follow it.
+    /// When the client has left, when a write times out, when a file turns out shorter than it was, and when a
+    /// stream fails. A part of the response may have been written then, and nothing can follow it.
     pub(crate) fn write_to(
         self,
         recipient: Recipient,
@@ -341,10 +345,10 @@ impl Response {
             return Ok(());
         }
         match response.body {
-            Content::Bytes(_) => Ok(()), // they went along with the head
+            Content::Bytes(_) => Ok(()), // written together with the head
             Content::File(file, length) => out.send_file(&file, length),
             Content::Stream(mut source) => {
-                out.flush()?; // somebody may be watching, and the source may take its time
+                out.flush()?; // the client may be waiting, and the source may take long
                 match recipient.version {
                     Version::Http11 => write_chunked(source, out),
                     Version::Http10 => io::copy(&mut source, &mut Eager(out)).map(drop),
@@ -357,8 +361,8 @@ impl Response {
         }
     }
 
-    /// Writes the head, and the body if it is in memory. Small ones are added to what is to be sent anyway, if
-    /// there is such a thing.
+    /// Writes the head, and the body if it is in memory. If `out` collects pending bytes, a small body and its
+    /// head are added to those.
     fn write_head(
         &self,
         recipient: Recipient,
@@ -386,7 +390,7 @@ impl Response {
         self.status == 204 || self.status == 304
     }
 
-    /// `status-line`, then the fields, then the blank line (RFC 9112, section 4).
+    /// Writes the `status-line`, the fields, and the blank line (RFC 9112, section 4).
     fn encode_head(&self, version: Version, connection: &str, head: &mut Vec<u8>) {
         add(head, &["HTTP/1.1 "]);
         add_number(head, u64::from(self.status));
@@ -397,7 +401,7 @@ impl Response {
         add(head, &["Connection: ", connection, "\r\n\r\n"]);
     }
 
-    /// The field that says where the body ends (RFC 9112, section 6.3), if one does.
+    /// Writes the field that says where the body ends (RFC 9112, section 6.3), if there is one.
     fn encode_framing(&self, version: Version, head: &mut Vec<u8>) {
         let length = match &self.body {
             _ if self.has_no_body() => return,
@@ -414,7 +418,7 @@ impl Response {
     }
 }
 
-/// A file that is open, and what the system has said of it, if it has been asked.
+/// An open file, and its metadata if they have been read already.
 #[derive(Debug)]
 pub struct OpenFile {
     file: File,
@@ -422,17 +426,18 @@ pub struct OpenFile {
 }
 
 impl OpenFile {
-    /// A file of which this is known.
+    /// Creates an open file with known metadata.
     pub(crate) fn new(file: File, metadata: Metadata) -> OpenFile {
         OpenFile { file, metadata: Some(metadata) }
     }
 
-    /// All of it, to be read. A file that becomes shorter meanwhile is an error, and not the end: for
-    /// those who cannot promise its length, as when it is compressed.
+    /// Returns a reader for the whole file. If the file becomes shorter while it is read, that is an error,
+    /// not the end. This is for callers that do not tell the client the length, for example because they
+    /// compress the file.
     ///
     /// # Errors
     ///
-    /// When it cannot be read.
+    /// When the file cannot be read.
     pub fn into_whole(self) -> io::Result<Box<dyn Read + Send>> {
         Ok(match Content::of(self)? {
             Content::Bytes(bytes) => Box::new(Cursor::new(bytes)),
@@ -450,7 +455,7 @@ impl From<File> for OpenFile {
 }
 
 impl Content {
-    /// What a file has from its beginning to its present end.
+    /// Returns the content of a file, from its beginning to its present end.
     fn of(file: OpenFile) -> io::Result<Content> {
         let OpenFile { mut file, metadata } = file;
         let size = metadata.map_or_else(|| file.metadata(), Ok)?.len();
@@ -458,7 +463,7 @@ impl Content {
             return Ok(Content::File(file, size));
         }
         let mut bytes = Vec::with_capacity(usize::try_from(size).unwrap_or(0));
-        // A size of 0 may mean that nobody has counted.
+        // A size of 0 may mean that the system does not know the size.
         let most = if size == 0 { SMALL_FILE } else { size };
         let count = (&mut file).take(most).read_to_end(&mut bytes)? as u64;
         if size == 0 && count == most {
@@ -468,7 +473,7 @@ impl Content {
     }
 }
 
-/// The first bytes of a file, so many, and never fewer.
+/// A reader for the first `length` bytes of a file. Fewer bytes are an error.
 struct Whole {
     file: File,
     length: u64,
@@ -486,7 +491,7 @@ impl Read for Whole {
     }
 }
 
-/// Sends at once what is written: somebody may be watching.
+/// A writer that sends at once what is written: the client may be waiting.
 struct Eager<'o>(&'o mut dyn Stream);
 
 impl Write for Eager<'_> {
@@ -500,14 +505,14 @@ impl Write for Eager<'_> {
     }
 }
 
-/// Adds texts to a head. `write!` would do that, too, but several times as slowly.
+/// Adds texts to a head. `write!` would do the same, but several times as slowly.
 fn add(head: &mut Vec<u8>, parts: &[&str]) {
     for part in parts {
         head.extend_from_slice(part.as_bytes());
     }
 }
 
-/// Adds a field line, in which nothing stands that could end it too early.
+/// Adds a field line. Its parts must not contain anything that could end it too early.
 fn add_field(fields: &mut Vec<u8>, name: &str, value: &[u8]) {
     fields.extend_from_slice(name.as_bytes());
     fields.extend_from_slice(b": ");
@@ -530,14 +535,14 @@ fn add_number(head: &mut Vec<u8>, mut number: u64) {
     head.extend_from_slice(&digits[start..]);
 }
 
-/// Whether the system refused because the program, or all programs together, have too many files and
+/// Whether the system refused because this program, or all programs together, have too many files and
 /// connections open.
 pub(crate) fn has_no_descriptor(error: &io::Error) -> bool {
     let codes: &[i32] = if cfg!(windows) { &[10_024, 4] } else { &[24, 23] }; // EMFILE, ENFILE
     error.raw_os_error().is_some_and(|code| codes.contains(&code))
 }
 
-/// The reason phrase that RFC 9110, section 15, recommends for a status code.
+/// Returns the reason phrase that RFC 9110, section 15, recommends for a status code.
 pub(crate) fn reason(status: u16) -> &'static str {
     match status {
         200 => "OK",
@@ -577,7 +582,7 @@ mod tests {
         }
     }
 
-    /// Keeps what is written.
+    /// A stream that keeps what is written to it.
     #[derive(Default)]
     struct Memory(Vec<u8>);
 
@@ -598,11 +603,11 @@ mod tests {
         Ok(String::from_utf8(memory.0).expect("these responses are text"))
     }
 
-    /// Somebody who speaks HTTP/1.1 and wants the body.
+    /// A client that speaks HTTP/1.1 and wants the body.
     const COMMON: Recipient = Recipient { version: Version::Http11, wants_head_only: false };
 
     fn written(response: Response) -> String {
-        write(response, COMMON).expect("memory takes it")
+        write(response, COMMON).expect("memory accepts it")
     }
 
     #[test]
@@ -664,15 +669,15 @@ mod tests {
     #[test]
     fn to_head_goes_the_head_alone() {
         let to_head = Recipient { wants_head_only: true, ..COMMON };
-        let written = write(Response::text("abc"), to_head).expect("memory takes it");
+        let written = write(Response::text("abc"), to_head).expect("memory accepts it");
         assert!(written.ends_with("Content-Length: 3\r\nConnection: close\r\n\r\n"));
     }
 
-    /// A file with this content, and a second handle.
+    /// Returns a file with this content, and a second handle to it.
     fn file(content: &[u8]) -> (File, File) {
         let mut file = tempfile::tempfile().expect("a temporary file");
-        file.write_all(content).expect("it can be written");
-        file.rewind().expect("it can be read again");
+        file.write_all(content).expect("the file can be written");
+        file.rewind().expect("the file can be rewound");
         let other = file.try_clone().expect("a second handle");
         (file, other)
     }
@@ -681,8 +686,8 @@ mod tests {
     fn a_file_is_sent_as_long_as_it_was() {
         for size in [10, 100_000] {
             let (file, other) = file(&vec![b'x'; size]);
-            let response = Response::file(file).expect("it has a size");
-            other.set_len(200_000).expect("it can grow");
+            let response = Response::file(file).expect("the file has a size");
+            other.set_len(200_000).expect("the file can grow");
             let written = written(response);
             assert!(written.contains(&format!("Content-Length: {size}\r\n")));
             assert!(written.ends_with(&format!("\r\n\r\n{}", "x".repeat(size))));
@@ -693,13 +698,13 @@ mod tests {
     fn a_file_that_becomes_shorter_breaks_off() {
         let (file, other) = file(&[b'x'; 100_000]);
         let third = OpenFile::from(file.try_clone().expect("a third handle"));
-        let mut source = third.into_whole().expect("it has a size");
-        let response = Response::file(file).expect("it has a size");
-        other.set_len(4).expect("it can shrink");
+        let mut source = third.into_whole().expect("the file has a size");
+        let response = Response::file(file).expect("the file has a size");
+        other.set_len(4).expect("the file can shrink");
         let error = write(response, COMMON).expect_err("some bytes are missing");
         assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
         let (mut again, mut bytes) = (other, Vec::new());
-        again.rewind().expect("it can be read again");
+        again.rewind().expect("the file can be rewound");
         let error = source.read_to_end(&mut bytes).expect_err("some bytes are missing");
         assert_eq!((error.kind(), bytes.len()), (io::ErrorKind::UnexpectedEof, 4));
     }
@@ -708,13 +713,13 @@ mod tests {
     #[test]
     fn files_of_the_system_are_sent_as_they_are_not_as_they_say() {
         for path in ["/proc/version", "/proc/sys/kernel/ostype"] {
-            let content = std::fs::read_to_string(path).expect("it can be read");
-            let response = Response::file(File::open(path).expect("it is there"));
-            let written = written(response.expect("it can be read"));
+            let content = std::fs::read_to_string(path).expect("the file can be read");
+            let response = Response::file(File::open(path).expect("the file exists"));
+            let written = written(response.expect("the file can be read"));
             let expected = format!("Content-Length: {}\r\n", content.len());
             assert!(written.contains(&expected) && content.len() > 3, "{path}: {written}");
         }
-        let large = File::open("/proc/kallsyms").and_then(Response::file).expect("it is there");
+        let large = File::open("/proc/kallsyms").and_then(Response::file).expect("the file exists");
         assert!(matches!(large.body, Content::Stream(_)));
     }
 
@@ -726,7 +731,7 @@ mod tests {
         ));
         assert!(stream().is_last(Version::Http10) && !stream().is_last(Version::Http11));
         let to_old = Recipient { version: Version::Http10, ..COMMON };
-        let written = write(stream(), to_old).expect("memory takes it");
+        let written = write(stream(), to_old).expect("memory accepts it");
         assert!(written.ends_with("Connection: close\r\n\r\nhello"));
     }
 

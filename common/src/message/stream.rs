@@ -1,4 +1,4 @@
-//! What requests are read from and responses are written to (stage 2's lasting form).
+//! The streams that requests are read from and responses are written to (stage 2's lasting form).
 
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -11,7 +11,7 @@ const BLOCK: usize = 128 * 1024;
 /// ```
 /// use std::io::{self, Read, Write};
 ///
-/// /// Somebody who says what was written down beforehand, and does not listen.
+/// /// A client whose bytes were recorded beforehand, and that ignores what it is sent.
 /// struct Recorded(&'static [u8]);
 ///
 /// impl Read for Recorded {
@@ -32,25 +32,25 @@ const BLOCK: usize = 128 * 1024;
 /// impl common::Stream for Recorded {}
 /// ```
 pub trait Stream: Read + Write {
-    /// The bytes that wait to be sent, if this stream collects them: what is added there needs not be
-    /// written.
+    /// Returns the bytes that wait to be sent, if this stream collects them. Bytes that are appended
+    /// to them need not be written.
     fn pending(&mut self) -> Option<&mut Vec<u8>> {
         None
     }
 
-    /// Writes exactly `length` bytes of a file, from where it stands. A stream that can have the
-    /// system do that without a detour through this program does so.
+    /// Writes exactly `length` bytes of a file, from its current position. A stream whose bytes the
+    /// system can copy without a detour through this program makes use of that.
     ///
     /// # Errors
     ///
-    /// When reading or writing fails, and `UnexpectedEof` when the file has become shorter: then
-    /// a part has been written.
+    /// When reading or writing fails, and `UnexpectedEof` when the file has become shorter. Some of
+    /// the bytes may have been written then.
     fn send_file(&mut self, file: &File, length: u64) -> io::Result<()> {
         copy_exactly(file, length, self)
     }
 }
 
-/// Copies exactly so many bytes, block by block.
+/// Copies exactly `length` bytes, block by block.
 ///
 /// # Errors
 ///
@@ -76,7 +76,7 @@ pub(crate) fn copy_exactly(
     Ok(())
 }
 
-/// A file that ended before the length that had been promised.
+/// Returns the error for a file that ended before its promised length.
 pub(crate) fn became_shorter(left: u64, length: u64) -> io::Error {
     let sentence = format!("the file became shorter: {left} of {length} bytes are missing");
     io::Error::new(io::ErrorKind::UnexpectedEof, sentence)

@@ -1,6 +1,6 @@
 //! The request target: which resource a request is for (stage 3's lasting form).
 
-use core::net::Ipv6Addr; // an address, without the sockets of `std`
+use core::net::Ipv6Addr; // from `core`: an address needs no sockets
 use std::borrow::Cow;
 use std::io;
 use std::path::Path;
@@ -8,9 +8,9 @@ use std::path::Path;
 use crate::message::refused::{Refused, bad_request};
 use crate::message::syntax::{Class, is_pchar};
 
-/// A target, taken apart: `/files/a%20b?c=d` is the first segment `files`, the rest `a b`, and the
-/// query `c=d`. The path is split at its slashes first and decoded afterwards, so an escaped slash,
-/// `%2F`, separates nothing.
+/// A parsed target: `/files/a%20b?c=d` has the first segment `files`, the rest `a b`, and the query
+/// `c=d`. The path is split at its slashes before it is decoded, so an escaped slash, `%2F`, does not
+/// separate segments.
 ///
 /// ```
 /// use common::Target;
@@ -29,24 +29,24 @@ pub struct Target<'a> {
     query: Option<&'a str>,
 }
 
-/// What follows the slash after the first segment of a path, not decoded yet. Its escapes are known
-/// to be valid.
+/// The part of a path behind the slash after the first segment, not decoded yet. Its escapes are
+/// known to be valid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rest<'a>(&'a str);
 
 impl<'a> Target<'a> {
-    /// Takes the two forms that name a resource (RFC 9112, section 3.2): the origin form, a path, and
-    /// the absolute form, `http://host/path`. The asterisk form, `*`, is taken from `OPTIONS` only,
-    /// and the authority form, `host:port`, from `CONNECT` only; both are handed on as a first
-    /// segment, which is no path: it had no slash before it.
+    /// Parses one of the two forms that name a resource (RFC 9112, section 3.2): the origin form, a
+    /// path, or the absolute form, `http://host/path`. The asterisk form, `*`, is accepted for
+    /// `OPTIONS` only, and the authority form, `host:port`, for `CONNECT` only. Both are returned as
+    /// a first segment, although they are not paths and have no slash before them.
     ///
-    /// A path may contain `[ ] | ^ { }`, a backtick and text that is not ASCII: browsers and other
-    /// clients send them as they are, and they stand for what their escapes stand for.
+    /// A path may contain `[ ] | ^ { }`, a backtick, and text that is not ASCII: browsers and other
+    /// clients send these characters unescaped, and they mean the same as their escapes.
     ///
     /// # Errors
     ///
     /// 400 when the target has none of these forms, when its path has a character that must be
-    /// escaped, and when a `%` is not followed by two hexadecimal digits. The query is not looked at.
+    /// escaped, and when a `%` is not followed by two hexadecimal digits. The query is not checked.
     pub fn parse(method: &str, target: &'a str) -> Result<Target<'a>, Refused> {
         if method == "CONNECT" {
             return Target::authority_form(target);
@@ -59,7 +59,7 @@ impl<'a> Target<'a> {
         check(path)?;
         let path = path.strip_prefix('/').unwrap_or(path);
         let (first, rest) = split_at(path, b'/');
-        // A segment that is no text when decoded is the name of nothing that is looked for.
+        // A segment that is not text when decoded stays encoded: no route has such a name.
         let decoded =
             first.bytes().any(|byte| byte == b'%').then(|| Rest(first).decode().ok()).flatten();
         let first = decoded.map_or(Cow::Borrowed(first), Cow::Owned);
@@ -73,25 +73,25 @@ impl<'a> Target<'a> {
         Ok(Target { first: target.into(), rest: None, query: None })
     }
 
-    /// The first segment of the path, decoded: empty for `/`.
+    /// Returns the first segment of the path, decoded if that gives text. It is empty for `/`.
     pub fn first(&self) -> &str {
         &self.first
     }
 
-    /// What follows the slash after the first segment: `None` if there is no such slash, and nothing
-    /// but present if there is nothing after it.
+    /// Returns what follows the slash after the first segment: `None` if there is no such slash, and
+    /// an empty [`Rest`] if nothing follows the slash.
     pub fn rest(&self) -> Option<Rest<'a>> {
         self.rest
     }
 
-    /// What follows the first `?`, as it came.
+    /// Returns what follows the first `?`, as the client sent it.
     pub fn query(&self) -> Option<&'a str> {
         self.query
     }
 }
 
-/// What stands before and after the first such byte, which is ASCII. (`split_once` takes longer to
-/// prepare its search than the search takes here.)
+/// Splits a text at the first `separator`, which is an ASCII byte. (`split_once` takes longer to set
+/// up its search than the search takes here.)
 fn split_at(text: &str, separator: u8) -> (&str, Option<&str>) {
     match text.bytes().position(|byte| byte == separator) {
         Some(at) => (&text[..at], Some(&text[at + 1..])),
@@ -99,7 +99,7 @@ fn split_at(text: &str, separator: u8) -> (&str, Option<&str>) {
     }
 }
 
-/// The path in `http://host/path`; `/` if it is missing.
+/// Returns the path of `http://host/path`, or `/` if the path is missing.
 fn path_of_url(url: &str) -> Result<&str, Refused> {
     let (scheme, rest) = url.split_once("://").ok_or(NO_PATH)?;
     let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
@@ -112,17 +112,17 @@ fn path_of_url(url: &str) -> Result<&str, Refused> {
 const NO_PATH: Refused = bad_request("the request target is neither a path nor an http:// URL");
 
 impl<'a> Rest<'a> {
-    /// As it came, escapes and all.
+    /// Returns the text as the client sent it, with its escapes.
     pub fn raw(self) -> &'a str {
         self.0
     }
 
-    /// The segments, as they came.
+    /// Returns the segments as the client sent them.
     pub fn segments(self) -> impl Iterator<Item = Rest<'a>> {
         self.0.split('/').map(Rest)
     }
 
-    /// The text that it stands for: each escape replaced by its byte (RFC 3986, section 2.1), once.
+    /// Returns the decoded text: each escape is replaced by its byte (RFC 3986, section 2.1), once.
     ///
     /// # Errors
     ///
@@ -135,12 +135,12 @@ impl<'a> Rest<'a> {
         decoded.map_err(|_| bad_request("the decoded path is not UTF-8"))
     }
 
-    /// The name of a file that it stands for, as a relative path. Where names of files are bytes, any
-    /// bytes will do; elsewhere they have to be text.
+    /// Returns the file name that this text stands for, as a relative path. Where file names are
+    /// bytes, any bytes are accepted; elsewhere they must be UTF-8.
     ///
     /// # Errors
     ///
-    /// `NotFound` for what no name can contain: a zero byte, and a slash that was escaped, and so
+    /// `NotFound` for bytes that no file name can contain: a zero byte, or an escaped slash, which
     /// does not separate two names.
     pub fn file_name(self) -> io::Result<Cow<'a, Path>> {
         if !self.0.contains('%') {
@@ -182,8 +182,8 @@ fn path_from(bytes: Vec<u8>) -> io::Result<Cow<'static, Path>> {
     Ok(Cow::Owned(text.into()))
 }
 
-/// Whether a text may be `uri-host [ ":" port ]` (RFC 9110, section 4.2.1), as in a `Host`: not
-/// empty, and without the user's name and password that older URLs had before an `@`.
+/// Whether a text is a valid `uri-host [ ":" port ]` (RFC 9110, section 4.2.1), as in a `Host` field:
+/// not empty, and without the user name and password that older URLs had before an `@`.
 pub fn is_authority(text: &[u8]) -> bool {
     let (host, port) = match text.iter().rposition(|&byte| byte == b':') {
         Some(colon) if !text.ends_with(b"]") => (&text[..colon], &text[colon + 1..]),
@@ -197,8 +197,9 @@ fn is_port(text: &[u8]) -> bool {
     text.iter().all(u8::is_ascii_digit) && std::str::from_utf8(text).is_ok_and(is_number)
 }
 
-/// `host = IP-literal / IPv4address / reg-name`, but not empty (RFC 3986, section 3.2.2). The literal
-/// is an IPv6 address in brackets; those of later versions, which do not exist, are refused.
+/// Whether a text is a valid `host = IP-literal / IPv4address / reg-name` that is not empty
+/// (RFC 3986, section 3.2.2). An IP literal must be an IPv6 address in brackets. Literals of later
+/// versions, which do not exist, are refused.
 fn is_host(text: &[u8]) -> bool {
     if let Some(address) = text.strip_prefix(b"[").and_then(|rest| rest.strip_suffix(b"]")) {
         let is_address = |text: &str| text.parse::<Ipv6Addr>().is_ok();
@@ -213,7 +214,7 @@ fn is_host(text: &[u8]) -> bool {
         && parts.all(|part| escape(part).is_some_and(|(_, rest)| are_allowed(rest)))
 }
 
-/// Refuses a path with a byte that must be escaped, or with an escape that is none.
+/// Refuses a path with a byte that must be escaped, or with an invalid escape.
 fn check(path: &str) -> Result<(), Refused> {
     let mut rest = path.as_bytes();
     loop {
@@ -229,7 +230,7 @@ fn check(path: &str) -> Result<(), Refused> {
 const BAD_ESCAPE: Refused =
     bad_request("a % in the path is not followed by two hexadecimal digits");
 
-/// Splits what follows a `%` into the byte of its two hexadecimal digits, and the rest.
+/// Splits what follows a `%` into the byte that its two hexadecimal digits stand for, and the rest.
 fn escape(part: &[u8]) -> Option<(u8, &[u8])> {
     let (&[high, low], rest) = part.split_first_chunk()?;
     let digit = |byte: u8| char::from(byte).to_digit(16);
@@ -242,7 +243,7 @@ mod tests {
     use pretty_assertions::assert_eq;
     use proptest::prelude::*;
 
-    /// The first segment and the decoded rest, or the status of the refusal.
+    /// Returns the first segment and the decoded rest, or the status of the refusal.
     fn path(method: &str, target: &str) -> Result<(String, Option<String>), u16> {
         let target = Target::parse(method, target).map_err(|refused| refused.status)?;
         let rest = target.rest().map(|rest| rest.decode().unwrap_or("not text".into()));
@@ -287,7 +288,7 @@ mod tests {
             target.rest().expect("there is a slash").file_name().map(Cow::into_owned)
         };
         assert_eq!(name("/f/a%20b/c").ok(), Some("a b/c".into()));
-        assert_eq!(name("/f/a/%2e%2e").ok(), Some("a/..".into())); // the directory looks at that
+        assert_eq!(name("/f/a/%2e%2e").ok(), Some("a/..".into())); // the directory refuses that
         for target in ["/f/a%2Fb", "/f/%2f", "/f/a/b%00"] {
             assert_eq!(name(target).map_err(|error| error.kind()), Err(io::ErrorKind::NotFound));
         }
