@@ -1,4 +1,4 @@
-//! A directory that cannot be left (stage 7's lasting form; storing is stage 8's).
+//! A directory that no request can leave (stage 7's lasting form; storing is stage 8's).
 
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -12,8 +12,8 @@ use crate::message::response::OpenFile;
 use crate::message::target::Rest;
 use crate::protocol::request::Body;
 
-/// How long the root is believed to be where it was. It may be a link that is switched to another
-/// directory with each release.
+/// How long the open root is used before its path is followed again. The path may be a link that is
+/// switched to another directory with each release.
 const FRESH: Duration = Duration::from_secs(1);
 
 /// The files that clients may read and store: those below one directory, and no others.
@@ -37,15 +37,15 @@ pub struct Directory {
 /// The directory itself.
 #[derive(Debug)]
 struct Root {
-    /// As the user named it, with all links.
+    /// The path as the user named it, with all links.
     path: PathBuf,
-    /// The directory that this was a moment ago, and when that was.
+    /// The directory that the path led to when it was last opened, and the time of that.
     latest: Mutex<Option<(Instant, Arc<Folder>)>>,
 }
 
 impl Directory {
-    /// The files below `root`; without a root, no files at all. If it has uploads that were never
-    /// finished, by a program that is no more, they are removed.
+    /// Gives access to the files below `root`, or to no files if there is no root. Uploads that
+    /// earlier programs left unfinished directly in `root` are removed.
     pub fn new(root: Option<PathBuf>) -> Directory {
         let root = root.map(|path| Arc::new(Root { path, latest: Mutex::default() }));
         let uploads: Arc<Uploads> = Arc::default();
@@ -55,12 +55,12 @@ impl Directory {
         Directory { root, uploads }
     }
 
-    /// Opens a file for reading. Symbolic links are followed as long as they stay inside.
+    /// Opens a file for reading. Symbolic links are followed if they stay inside the directory.
     ///
     /// # Errors
     ///
-    /// `NotFound` when there is no such file, when the name leads out of the directory, and when
-    /// it names something else than a file; otherwise what the system says.
+    /// `NotFound` when there is no such file, when the name leads out of the directory, and when it
+    /// names something other than a file; otherwise the error of the system.
     pub fn open(&self, name: Rest) -> io::Result<OpenFile> {
         self.open_name(&name.file_name()?)
     }
@@ -68,27 +68,28 @@ impl Directory {
     fn open_name(&self, name: &Path) -> io::Result<OpenFile> {
         let file = self.root_for(name)?.open_file(name)?;
         let metadata = file.metadata()?;
-        // Reading something else may have no end.
+        // Reading anything else may never end.
         if metadata.is_file() { Ok(OpenFile::new(file, metadata)) } else { Err(not_found()) }
     }
 
-    /// Stores all of a request's body under `name`, instead of what was there before. The permissions
-    /// of a file that is replaced are kept.
+    /// Stores the whole body of a request under `name`, and replaces what was there before. If that is
+    /// a file, its permissions are kept.
     ///
-    /// The file appears whole or not at all: the bytes go to a file of another name, which is
-    /// renamed at the end and removed on any failure.
+    /// The file appears completely or not at all: the bytes go to a file of another name, which is
+    /// renamed at the end, and removed on any failure.
     ///
     /// # Errors
     ///
-    /// `NotFound` when the name leads out of the directory, or names a directory or something in
-    /// a directory that is not there; 403 for a file that may not be changed, and for what is no file;
-    /// 507 when there is no room; otherwise what reading the body or writing the file gives.
+    /// `NotFound` when the name leads out of the directory, names a directory, or names something in a
+    /// directory that does not exist; 403 for a file that may not be changed, and for anything else
+    /// that is neither a file nor a link; `StorageFull`, which is answered with 507, when there is no
+    /// room; otherwise the error of reading the body or writing the file.
     pub fn store(&self, name: Rest, content: Body) -> io::Result<()> {
         let length = content.length();
         self.store_name(&name.file_name()?, length, content)
     }
 
-    /// As [`Directory::store`], for content that was decoded by hand.
+    /// Stores content that was decoded by hand, as [`Directory::store`] does.
     ///
     /// # Errors
     ///
@@ -120,18 +121,18 @@ impl Directory {
         upload.finish(last, mode)
     }
 
-    /// Removes what there is of unfinished uploads, which will fail, as will all that begin later.
+    /// Removes the files of unfinished uploads. These uploads fail, and so do all that begin later.
     /// For a program that is about to end, and cannot wait for them.
     pub fn abandon_uploads(&self) {
         self.uploads.abandon();
     }
 
-    /// Where the file called `name` is, or would be: in an existing directory inside the root,
-    /// and not itself a directory. The last part may be a symbolic link to anywhere.
+    /// Returns the path of the file called `name`, whether or not it exists: in an existing directory
+    /// inside the root, and not itself a directory. The last part may be a symbolic link to anywhere.
     ///
     /// # Errors
     ///
-    /// `NotFound` if there is no such place.
+    /// `NotFound` if there can be no such file.
     pub fn place(&self, name: Rest) -> io::Result<PathBuf> {
         let name = name.file_name()?;
         let root = self.root.as_ref().filter(|_| is_plain(&name)).ok_or_else(not_found)?;
@@ -146,7 +147,7 @@ impl Directory {
         Ok(parent.join(last))
     }
 
-    /// The root, if this is a name that leads down only.
+    /// Returns the root, if the name leads only downwards.
     fn root_for(&self, name: &Path) -> io::Result<Arc<Folder>> {
         self.root.as_ref().filter(|_| is_plain(name)).ok_or_else(not_found)?.folder()
     }
@@ -158,7 +159,7 @@ const NO_FILE: Refused =
     Refused { status: 403, why: "there is something of this name that is no file" };
 
 impl Root {
-    /// The directory that the path leads to now, or did a second ago.
+    /// Returns the directory that the path leads to now, or led to less than a second ago.
     fn folder(&self) -> io::Result<Arc<Folder>> {
         let now = Instant::now();
         let mut latest = self.latest.lock().unwrap_or_else(PoisonError::into_inner);
@@ -173,14 +174,14 @@ impl Root {
     }
 }
 
-/// Whether a name goes down only: words between slashes, none of them `.`, `..` or empty, and
-/// nothing that a file system takes for more than a name.
+/// Whether a name leads only downwards: parts between slashes, none of them empty, `.`, `..`, or like
+/// the name of an unfinished upload, and nothing that the file system treats as more than a name.
 fn is_plain(name: &Path) -> bool {
     let name = name.as_os_str().as_encoded_bytes();
     let forbidden: &[u8] = if cfg!(windows) { b"\0:\\" } else { b"\0" };
     !name.iter().any(|byte| forbidden.contains(byte))
         && name.split(|&byte| byte == b'/').all(|part| {
-            // Some file systems do not tell upper from lower case.
+            // Some file systems ignore case.
             let start = part.get(..UNFINISHED.len()).unwrap_or_default();
             let is_unfinished = start.eq_ignore_ascii_case(UNFINISHED.as_bytes());
             !matches!(part, b"" | b"." | b"..") && !is_unfinished
@@ -196,7 +197,7 @@ mod tests {
     use std::fs;
     use tempfile::TempDir;
 
-    /// A directory with a file beside it that must stay out of reach.
+    /// Returns a directory with a file beside it that must stay out of reach.
     fn directory() -> (TempDir, Directory) {
         let outer = TempDir::new().expect("a temporary directory");
         let root = outer.path().join("root");
@@ -204,7 +205,7 @@ mod tests {
         fs::write(outer.path().join("secret"), "secret").expect("writable");
         fs::write(root.join("a.txt"), "inside").expect("writable");
         fs::write(root.join("sub/b.txt"), "below").expect("writable");
-        let root = root.canonicalize().expect("it exists");
+        let root = root.canonicalize().expect("the root exists");
         (outer, Directory::new(Some(root)))
     }
 
@@ -213,7 +214,7 @@ mod tests {
     }
 
     fn read(directory: &Directory, name: &str) -> Option<String> {
-        let source = open(directory, name).ok()?.into_whole().expect("it can be read");
+        let source = open(directory, name).ok()?.into_whole().expect("the file can be read");
         Some(io::read_to_string(source).expect("readable text"))
     }
 
@@ -222,7 +223,7 @@ mod tests {
     }
 
     fn listing(directory: &Directory) -> Vec<String> {
-        let root = directory.root.as_ref().expect("it has one");
+        let root = directory.root.as_ref().expect("there is a root");
         let entries = fs::read_dir(&root.path).expect("readable");
         let mut names: Vec<_> = entries
             .map(|entry| entry.expect("readable").file_name().to_string_lossy().into_owned())
@@ -284,8 +285,8 @@ mod tests {
             let target = Target::parse("GET", target).expect("valid");
             directory.open(target.rest().expect("there is a slash")).map(drop)
         };
-        open("/files/sub/b.txt").expect("it is there");
-        open("/files/sub/%62.txt").expect("it is the same");
+        open("/files/sub/b.txt").expect("the file exists");
+        open("/files/sub/%62.txt").expect("it is the same file");
         assert_eq!(
             open("/files/sub%2Fb.txt").map_err(|it| it.kind()),
             Err(io::ErrorKind::NotFound)
@@ -296,15 +297,15 @@ mod tests {
     fn abandoned_uploads_leave_nothing() {
         let (_outer, directory) = directory();
         let before = listing(&directory);
-        let folder = directory.root_for(Path::new("new")).expect("it is there");
-        let upload = Upload::begin(folder, &directory.uploads).expect("it can be written");
+        let folder = directory.root_for(Path::new("new")).expect("the root exists");
+        let upload = Upload::begin(folder, &directory.uploads).expect("an upload can begin");
         directory.abandon_uploads();
         assert!(upload.finish("new".as_ref(), None).is_err());
         assert!(store(&directory, "later", &b"x"[..]).is_err());
         assert_eq!(listing(&directory), before);
     }
 
-    /// Starts an upload, does something to the directory, and lets the upload end.
+    /// Starts an upload, calls `action`, and lets the upload end.
     #[cfg(unix)]
     fn during_an_upload(
         directory: &Directory,
@@ -330,7 +331,7 @@ mod tests {
         let root = outer.path().join("root");
         let swap = || {
             fs::rename(root.join("sub"), root.join("moved")).expect("renamed");
-            std::os::unix::fs::symlink("..", root.join("sub")).expect("links");
+            std::os::unix::fs::symlink("..", root.join("sub")).expect("a link");
         };
         during_an_upload(&directory, "sub/c.txt", swap).expect("stored where it began");
         assert_eq!(read(&directory, "moved/c.txt").as_deref(), Some("new"));
@@ -349,13 +350,13 @@ mod tests {
             fs::write(outer.path().join(release).join("a.txt"), release).expect("writable");
         }
         let current = outer.path().join("current");
-        symlink("one", &current).expect("links");
+        symlink("one", &current).expect("a link");
         let directory = Directory::new(Some(current.clone()));
         assert_eq!(read(&directory, "a.txt").as_deref(), Some("one"));
-        fs::remove_file(&current).and_then(|()| symlink("two", &current)).expect("links");
-        let root = directory.root.as_ref().expect("it has one");
-        let mut latest = root.latest.lock().expect("no panic holds it");
-        let (since, _) = latest.as_mut().expect("it was opened");
+        fs::remove_file(&current).and_then(|()| symlink("two", &current)).expect("a link");
+        let root = directory.root.as_ref().expect("there is a root");
+        let mut latest = root.latest.lock().expect("no thread has panicked");
+        let (since, _) = latest.as_mut().expect("the root was opened");
         *since -= FRESH; // a second later
         drop(latest);
         assert_eq!(read(&directory, "a.txt").as_deref(), Some("two"));
@@ -368,13 +369,13 @@ mod tests {
         let (outer, directory) = directory();
         let path = outer.path().join("root/a.txt");
         for mode in [0o600, 0o640, 0o755] {
-            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).expect("it is ours");
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).expect("the file is ours");
             store(&directory, "a.txt", &b"new"[..]).expect("stored");
-            let found = fs::metadata(&path).expect("it is there").permissions().mode() & 0o7777;
+            let found = fs::metadata(&path).expect("it exists").permissions().mode() & 0o7777;
             assert_eq!(found, mode, "{found:o}");
         }
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o444)).expect("it is ours");
-        let error = store(&directory, "a.txt", &b"newer"[..]).expect_err("it is read-only");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o444)).expect("the file is ours");
+        let error = store(&directory, "a.txt", &b"newer"[..]).expect_err("the file is read-only");
         assert_eq!(Refused::inside(&error).map(|refused| refused.status), Some(403));
         assert_eq!(read(&directory, "a.txt").as_deref(), Some("new"));
     }
@@ -388,7 +389,7 @@ mod tests {
         let made = std::process::Command::new("mkfifo").arg(root.join("pipe")).status();
         assert!(made.expect("mkfifo runs").success());
         for name in ["socket", "pipe"] {
-            assert!(open(&directory, name).is_err(), "{name}"); // and it does not wait
+            assert!(open(&directory, name).is_err(), "{name}"); // without waiting
             let error = store(&directory, name, &b"x"[..]).expect_err(name);
             assert_eq!(Refused::inside(&error).map(|refused| refused.status), Some(403));
         }
@@ -400,11 +401,11 @@ mod tests {
     fn what_a_dead_program_has_left_is_removed_and_what_a_living_one_writes_is_not() {
         let (outer, directory) = directory();
         let root = outer.path().join("root");
-        let folder = directory.root_for(Path::new("new")).expect("it is there");
-        let upload = Upload::begin(folder, &directory.uploads).expect("it can be written");
+        let folder = directory.root_for(Path::new("new")).expect("the root exists");
+        let upload = Upload::begin(folder, &directory.uploads).expect("an upload can begin");
         fs::write(root.join(".upload-1-2"), "half").expect("writable");
         drop(Directory::new(Some(root)));
-        upload.finish("new".as_ref(), None).expect("it is still there");
+        upload.finish("new".as_ref(), None).expect("the file is still there");
         assert_eq!(listing(&directory), ["a.txt", "new", "sub"]);
     }
 
@@ -413,7 +414,7 @@ mod tests {
         let (_outer, directory) = directory();
         let error = directory.store_name(Path::new("new"), Some(u64::MAX), io::empty());
         if cfg!(unix) {
-            let error = error.expect_err("no disk is so large");
+            let error = error.expect_err("no disk is that large");
             assert_eq!(error.kind(), io::ErrorKind::StorageFull);
         }
     }
@@ -424,16 +425,16 @@ mod tests {
         use std::os::unix::fs::symlink;
         let (outer, directory) = directory();
         let root = outer.path().join("root");
-        symlink("a.txt", root.join("inward")).expect("links");
-        symlink("../secret", root.join("outward")).expect("links");
-        symlink("..", root.join("up")).expect("links");
+        symlink("a.txt", root.join("inward")).expect("a link");
+        symlink("../secret", root.join("outward")).expect("a link");
+        symlink("..", root.join("up")).expect("a link");
         assert_eq!(read(&directory, "inward").as_deref(), Some("inside"));
         assert_eq!(read(&directory, "outward"), None);
         assert_eq!(read(&directory, "up/secret"), None);
         assert!(store(&directory, "up/new", &b"x"[..]).is_err());
-        // A link that is stored to is replaced; what it led to is not touched.
+        // Storing under the name of a link replaces the link. Its target is not touched.
         store(&directory, "outward", &b"mine"[..]).expect("stored");
-        assert_eq!(fs::read(outer.path().join("secret")).expect("there"), b"secret");
+        assert_eq!(fs::read(outer.path().join("secret")).expect("it exists"), b"secret");
         assert_eq!(read(&directory, "outward").as_deref(), Some("mine"));
     }
 
@@ -476,7 +477,7 @@ mod tests {
             let (outer, directory) = directory();
             prop_assert_ne!(read(&directory, &name), Some("secret".to_owned()));
             prop_assert!(store(&directory, &name, &b"x"[..]).is_err() || is_plain(Path::new(&name)));
-            prop_assert_eq!(fs::read(outer.path().join("secret")).expect("there"), b"secret");
+            prop_assert_eq!(fs::read(outer.path().join("secret")).expect("it exists"), b"secret");
         }
     }
 }

@@ -1,16 +1,16 @@
-//! A directory that is held open, and the way to it (stage 8's lasting form).
+//! A directory that is held open, and the way to files below it (stage 8's lasting form).
 
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// What stands under a name.
+/// What a name in a directory refers to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Entry {
     /// A file that may be replaced. Its permissions are kept.
     File {
-        /// The permissions, where the system has them in this form.
+        /// The permissions, on systems that have them in this form.
         mode: u32,
     },
     /// A file that may not be changed.
@@ -18,14 +18,15 @@ pub(crate) enum Entry {
     /// A symbolic link, to anywhere.
     Link,
     Directory,
-    /// A pipe, a socket, a device.
+    /// A pipe, a socket, or a device.
     Special,
     Nothing,
 }
 
 pub(crate) use system::{Folder, NewFile, is_left_behind};
 
-/// What the system says of names under which there is nothing, and can be nothing, in few words.
+/// Turns the errors of the system for names that do not exist, or cannot, into a single short one:
+/// `NotFound`.
 fn absence(error: io::Error) -> io::Error {
     if system::is_absence(&error) { not_found() } else { error }
 }
@@ -34,9 +35,9 @@ pub(crate) fn not_found() -> io::Error {
     io::Error::new(io::ErrorKind::NotFound, "no such file")
 }
 
-/// Follows a name below a root step by step, and makes sure at the end that it has not led out. Somebody
-/// who changes links at the right moment could fool it; where the system can do all of it in one step,
-/// that is done instead.
+/// Follows a name below a root step by step, and checks at the end that it has not led out. An attacker
+/// who changes links at the right moment could defeat the check. Systems that can open a file below a
+/// directory in one step do that instead.
 fn follow(root: &Path, name: &Path) -> io::Result<PathBuf> {
     let root = root.canonicalize().map_err(absence)?;
     let path = root.join(name).canonicalize().map_err(absence)?;
@@ -55,7 +56,7 @@ mod system {
     use std::ops::Deref;
     use std::os::fd::OwnedFd;
 
-    /// A directory that is held open. What is done in it is done there, also when it is moved, or
+    /// A directory that is held open. Operations take place in this directory, even if it is moved, or
     /// another one takes its place.
     #[derive(Debug)]
     pub(crate) struct Folder {
@@ -74,14 +75,14 @@ mod system {
             &self.path
         }
 
-        /// Opens a file below this directory for reading, as long as no link leads out.
+        /// Opens a file below this directory for reading, unless a link leads out.
         pub(crate) fn open_file(&self, name: &Path) -> io::Result<File> {
-            // A pipe that nobody writes to is not waited for.
+            // Opening a pipe without a writer must not block.
             let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
             self.open_beneath(name, flags).map(File::from)
         }
 
-        /// Opens a directory below this one, as long as no link leads out.
+        /// Opens a directory below this one, unless a link leads out.
         pub(crate) fn open_folder(&self, name: &Path) -> io::Result<Folder> {
             let fd = self.open_beneath(name, OFlag::O_RDONLY | OFlag::O_DIRECTORY)?;
             Ok(Folder { fd, path: self.path.join(name) })
@@ -90,7 +91,7 @@ mod system {
         fn open_beneath(&self, name: &Path, flags: OFlag) -> io::Result<OwnedFd> {
             let flags = flags | OFlag::O_CLOEXEC;
             match self.open_in_one_step(name, flags) {
-                // A link that is absolute, and may lead inside for all that; or a system without this.
+                // Either an absolute link, which may still lead inside, or a system without this call.
                 Err(Errno::EXDEV | Errno::ENOSYS | Errno::EPERM) => {
                     let path = follow(&self.path, name)?;
                     let opened = fcntl::open(&path, flags | OFlag::O_NOFOLLOW, Mode::empty());
@@ -106,7 +107,7 @@ mod system {
             let resolve = ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_MAGICLINKS;
             for _ in 0..8 {
                 match fcntl::openat2(&self.fd, name, OpenHow::new().flags(flags).resolve(resolve)) {
-                    Err(Errno::EAGAIN) => {} // somebody moves directories at this moment
+                    Err(Errno::EAGAIN) => {} // directories are being moved at this moment
                     opened => return opened,
                 }
             }
@@ -118,13 +119,13 @@ mod system {
             Err(Errno::ENOSYS)
         }
 
-        /// Creates a file for an upload, and locks it: as long as it is locked, it is not left behind.
-        /// `AlreadyExists` when there is one of this name.
+        /// Creates a file for an upload, and locks it. While it is locked, it does not count as left
+        /// behind. Fails with `AlreadyExists` if there is a file of this name.
         pub(crate) fn create_new(&self, name: &OsStr) -> io::Result<NewFile> {
             let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_CLOEXEC;
             let fd = fcntl::openat(&self.fd, name, flags, Mode::from_bits_truncate(0o666))?;
             let file = NewFile::lock(File::from(fd))?;
-            // Somebody who looks for what is left behind may have been quicker.
+            // A search for files that were left behind may have removed it before it was locked.
             let is_gone = stat::fstat(&*file)?.st_nlink == 0;
             if is_gone { Err(io::ErrorKind::AlreadyExists.into()) } else { Ok(file) }
         }
@@ -160,7 +161,7 @@ mod system {
             Ok(stat::fchmod(file, Mode::from_bits_truncate(mode as _))?)
         }
 
-        /// How many bytes the user may still store here, if the system says so.
+        /// Returns how many bytes the user may still store here, if the system says so.
         pub(crate) fn free_space(&self) -> Option<u64> {
             let system = fstatvfs(&self.fd).ok()?;
             Some((system.blocks_available() as u64).saturating_mul(system.fragment_size()))
@@ -175,7 +176,7 @@ mod system {
         }
     }
 
-    /// A file that was created and is locked, where the file system has locks.
+    /// A newly created file, locked where the file system has locks.
     #[derive(Debug)]
     pub(crate) enum NewFile {
         Locked(Flock<File>),
@@ -183,7 +184,7 @@ mod system {
     }
 
     impl NewFile {
-        /// `AlreadyExists` when somebody else has locked it.
+        /// Locks a file. Fails with `AlreadyExists` if it is locked already.
         fn lock(file: File) -> io::Result<NewFile> {
             match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
                 Ok(locked) => Ok(NewFile::Locked(locked)),
@@ -204,12 +205,13 @@ mod system {
         }
     }
 
-    /// Whether nobody writes to this upload any more: its lock has gone with the program that held it.
+    /// Removes an upload if it was left behind: its lock is gone with the program that held it. Returns
+    /// whether it was removed.
     pub(crate) fn is_left_behind(folder: &Folder, name: &OsStr) -> bool {
         let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
         fcntl::openat(&folder.fd, name, flags, Mode::empty()).is_ok_and(|fd| {
             let lock = Flock::lock(fd, FlockArg::LockExclusiveNonblock);
-            lock.is_ok() && folder.remove(name).is_ok() // in this order, and locked until then
+            lock.is_ok() && folder.remove(name).is_ok() // in this order: it stays locked until it is removed
         })
     }
 
@@ -228,7 +230,7 @@ mod system {
 
     pub(crate) type NewFile = File;
 
-    /// A directory, by its path.
+    /// A directory, identified by its path.
     #[derive(Debug)]
     pub(crate) struct Folder {
         path: PathBuf,
@@ -298,7 +300,7 @@ mod system {
         is_no_name || matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::InvalidInput)
     }
 
-    /// There is no way to tell whether somebody still writes to it.
+    /// Returns `false`: there is no way to tell whether a program still writes to the file.
     pub(crate) fn is_left_behind(_: &Folder, _: &OsStr) -> bool {
         false
     }

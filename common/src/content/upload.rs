@@ -11,16 +11,16 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::content::folder::{Folder, NewFile, is_left_behind};
 
-/// How much of an upload is in memory at a time.
+/// How many bytes of an upload are in memory at a time.
 const BLOCK: usize = 128 * 1024;
 
-/// How many such blocks are kept to be used again.
+/// How many such blocks are kept for reuse.
 const KEPT: usize = 8;
 
-/// How many directories are remembered.
+/// The most swept directories that are remembered.
 const MOST_SWEPT: usize = 1_000;
 
-/// How the names of unfinished uploads begin. No request can name such a file.
+/// The beginning of the names of unfinished uploads. No request can name such a file.
 pub(crate) const UNFINISHED: &str = ".upload-";
 
 /// The uploads that are being written at this moment.
@@ -32,14 +32,14 @@ pub(crate) struct Uploads {
 #[derive(Debug, Default)]
 struct State {
     running: BTreeMap<OsString, Arc<Folder>>,
-    /// The directories in which nothing is left behind any more.
+    /// The directories from which files that were left behind have been removed.
     swept: BTreeSet<PathBuf>,
-    /// Whether there may be no more of them.
+    /// Whether no more uploads may begin.
     are_abandoned: bool,
 }
 
 impl Uploads {
-    /// Removes what there is of them, and lets no more begin.
+    /// Removes the files of all running uploads, and lets no more begin.
     pub(crate) fn abandon(&self) {
         let mut state = self.lock();
         state.are_abandoned = true;
@@ -48,7 +48,8 @@ impl Uploads {
         }
     }
 
-    /// Removes what dead programs have left in a directory, if nobody has looked there before.
+    /// Removes uploads that earlier programs left unfinished in a directory, unless it has been
+    /// searched before.
     pub(crate) fn sweep_once(&self, folder: &Folder) {
         let mut state = self.lock();
         if state.swept.len() < MOST_SWEPT && state.swept.insert(folder.path().to_owned()) {
@@ -62,7 +63,7 @@ impl Uploads {
     }
 }
 
-/// A file that is being written beside its place, under a name of its own. When dropped it is
+/// A file that is being written beside its destination, under a temporary name. When dropped, it is
 /// removed, unless it is finished.
 #[derive(Debug)]
 pub(crate) struct Upload<'u> {
@@ -84,7 +85,7 @@ impl<'u> Upload<'u> {
                 return Err(io::Error::other("the server is about to end"));
             }
             match folder.create_new(&name) {
-                // Left behind by a program that had the same process id.
+                // Left behind by an earlier program with the same process id.
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                     is_left_behind(&folder, &name);
                 }
@@ -97,7 +98,7 @@ impl<'u> Upload<'u> {
         }
     }
 
-    /// Writes all that `content` gives.
+    /// Writes all bytes of `content`.
     pub(crate) fn write_all_of(&mut self, mut content: impl Read) -> io::Result<()> {
         let mut file: &File = &self.file;
         let mut block = take_block();
@@ -113,7 +114,7 @@ impl<'u> Upload<'u> {
         Ok(())
     }
 
-    /// Puts the file in its place, with these permissions if any are given.
+    /// Moves the file to its destination, with these permissions if any are given.
     pub(crate) fn finish(mut self, place: &OsStr, mode: Option<u32>) -> io::Result<()> {
         if let Some(mode) = mode {
             self.folder.keep_mode(&self.file, mode).map_err(own_fault)?;
@@ -126,7 +127,7 @@ impl<'u> Upload<'u> {
 
 impl Drop for Upload<'_> {
     fn drop(&mut self) {
-        // In this order, so that there is never a file that nobody would remove.
+        // In this order, so that no file is left that nothing would remove.
         let mut state = self.uploads.lock();
         if !self.is_finished {
             let _ = self.folder.remove(&self.name);
@@ -135,8 +136,8 @@ impl Drop for Upload<'_> {
     }
 }
 
-/// An error of the disk. That something is not there does not mean here that the client asked for
-/// what is not there.
+/// Marks an error of the disk as the server's own: `NotFound` does not mean here that the client
+/// asked for a missing file.
 fn own_fault(error: io::Error) -> io::Error {
     match error.kind() {
         io::ErrorKind::NotFound => io::Error::other(error),
@@ -144,7 +145,7 @@ fn own_fault(error: io::Error) -> io::Error {
     }
 }
 
-/// Removes uploads that nobody is writing any more.
+/// Removes uploads that no program is writing any more.
 fn sweep(folder: &Folder) {
     let is_upload = |name: &OsString| name.as_encoded_bytes().starts_with(UNFINISHED.as_bytes());
     for name in folder.names().unwrap_or_default().iter().filter(|name| is_upload(name)) {
@@ -152,7 +153,7 @@ fn sweep(folder: &Folder) {
     }
 }
 
-/// Blocks that have been used: to get fresh ones, all zeros, costs more than to fill them.
+/// Blocks that can be reused. Getting a new one, all zeros, costs more than filling it.
 static BLOCKS: Mutex<Vec<Vec<u8>>> = Mutex::new(Vec::new());
 
 fn take_block() -> Vec<u8> {

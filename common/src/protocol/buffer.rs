@@ -4,14 +4,15 @@ use std::io::{self, Read};
 
 use crate::message::head::MAX_HEAD;
 
-/// What a [`Buffer`] starts with, in bytes: enough for the head of nearly every request.
+/// The initial size of a [`Buffer`] that holds something, in bytes: enough for the head of nearly
+/// every request.
 const FIRST_SIZE: usize = 4 * 1024;
 
-/// The least room that there is behind a head, for what comes after it.
+/// The least room behind a head, in bytes, for what comes after it.
 const LEAST_WINDOW: usize = 2 * 1024;
 
-/// Bytes that a client has sent and nobody has used yet: a request's head, perhaps the beginning
-/// of its body, perhaps requests after it. Grows as needed, up to [`MAX_HEAD`] bytes.
+/// Bytes that a client has sent and that have not been used yet: a request's head, perhaps the
+/// beginning of its body, perhaps further requests. Grows as needed, up to [`MAX_HEAD`] bytes.
 ///
 /// ```
 /// let mut buffer = common::Buffer::new();
@@ -29,42 +30,42 @@ pub struct Buffer {
 }
 
 impl Buffer {
-    /// An empty buffer, which takes no memory yet.
+    /// Creates an empty buffer, which takes no memory yet.
     pub fn new() -> Buffer {
         Buffer::default()
     }
 
-    /// The bytes that nobody has used yet.
+    /// Returns the bytes that have not been used yet.
     pub fn bytes(&self) -> &[u8] {
         &self.storage[self.start..self.end]
     }
 
-    /// Whether there are none.
+    /// Whether the buffer holds no bytes.
     pub fn is_empty(&self) -> bool {
         self.start == self.end
     }
 
-    /// Whether there is more than empty lines. Some clients send one after a body; it is to be ignored
-    /// (RFC 9112, section 2.2).
+    /// Whether the buffer holds anything but empty lines. Some clients send an empty line after a
+    /// body. A server should ignore it (RFC 9112, section 2.2).
     pub fn holds_a_request(&self) -> bool {
         let is_empty_line = |(index, &byte): (usize, &u8)| byte == b"\r\n"[index % 2];
         !self.bytes().iter().enumerate().all(is_empty_line)
     }
 
-    /// Forgets all bytes. Memory is kept, unless it has grown.
+    /// Discards all bytes. Memory is kept, unless it has grown.
     pub(crate) fn clear(&mut self) {
         (self.start, self.end) = (0, 0);
         self.shrink();
     }
 
-    /// Gives memory back if there are no bytes and it has grown for earlier ones.
+    /// Frees the memory of an empty buffer if it has grown for earlier bytes.
     pub(crate) fn shrink(&mut self) {
         if self.is_empty() && self.storage.len() > FIRST_SIZE {
             *self = Buffer::new();
         }
     }
 
-    /// Waits until `source` has more bytes, and appends them: one read, one to many bytes.
+    /// Waits until `source` has more bytes, and appends them: a single read, of one or more bytes.
     ///
     /// # Errors
     ///
@@ -84,8 +85,8 @@ impl Buffer {
         }
     }
 
-    /// Where more bytes may be put; empty if there are [`MAX_HEAD`] of them already. They count when
-    /// they have been added: see [`Buffer::add`].
+    /// Returns the room for more bytes. It is empty if the buffer already holds [`MAX_HEAD`] bytes.
+    /// Bytes in it do not count until they have been added with [`Buffer::add`].
     pub(crate) fn room(&mut self) -> &mut [u8] {
         if self.start > 0 {
             self.storage.copy_within(self.start..self.end, 0);
@@ -103,8 +104,9 @@ impl Buffer {
         self.end = self.storage.len().min(self.end + count);
     }
 
-    /// Takes away a head of so many bytes, and lends it out together with a window on what comes after
-    /// it. When both are given back, the buffer goes on with what is left in the window.
+    /// Removes a head of the given length, and lends it out, together with a window on what comes
+    /// after it. When both are no longer borrowed, the buffer continues with what is left in the
+    /// window.
     pub(crate) fn split(&mut self, head: usize) -> (&[u8], Window<'_>) {
         let least = self.start + head + LEAST_WINDOW;
         if self.storage.len() < least {
@@ -118,7 +120,8 @@ impl Buffer {
     }
 }
 
-/// The part of a [`Buffer`] behind a head: bytes that came together with the head, and room for more.
+/// The part of a [`Buffer`] behind a head: bytes that arrived together with the head, and room for
+/// more.
 #[derive(Debug)]
 pub(crate) struct Window<'b> {
     space: &'b mut [u8],
@@ -129,17 +132,18 @@ pub(crate) struct Window<'b> {
 }
 
 impl Window<'_> {
-    /// The bytes that nobody has used yet.
+    /// Returns the bytes that have not been used yet.
     pub(crate) fn bytes(&self) -> &[u8] {
         &self.space[*self.start - self.base..*self.end - self.base]
     }
 
-    /// Takes away the first `count` bytes.
+    /// Removes the first `count` bytes.
     pub(crate) fn consume(&mut self, count: usize) {
         *self.start = (*self.end).min(*self.start + count);
     }
 
-    /// Reads more, if all that there was has been used. Returns how many bytes came: 0 at the end.
+    /// Reads more bytes; all earlier ones must have been used. Returns how many bytes have been read:
+    /// 0 at the end.
     pub(crate) fn fill(&mut self, source: &mut (impl Read + ?Sized)) -> io::Result<usize> {
         debug_assert!(self.bytes().is_empty(), "they would be lost");
         let count = source.read(self.space)?;
@@ -152,12 +156,12 @@ fn ended(sentence: &str) -> io::Error {
     io::Error::new(io::ErrorKind::UnexpectedEof, sentence)
 }
 
-/// Reads a request's head, which ends with a blank line, as text. What comes after it is
-/// dropped; bytes that are not UTF-8 become U+FFFD.
+/// Reads a request's head, which ends with a blank line, as text. Bytes after it are dropped. Bytes
+/// that are not UTF-8 become U+FFFD.
 ///
 /// # Errors
 ///
-/// When the client leaves or falls silent before the blank line, or sends more than [`MAX_HEAD`]
+/// When the client leaves or stops sending before the blank line, or sends more than [`MAX_HEAD`]
 /// bytes without one.
 pub fn read_head(mut client: impl Read) -> io::Result<String> {
     let mut buffer = Buffer::new();
@@ -169,7 +173,7 @@ pub fn read_head(mut client: impl Read) -> io::Result<String> {
     }
 }
 
-/// Where the head ends, just after its blank line, if `bytes` reach that far.
+/// Returns where the head ends, just after its blank line, if `bytes` contain that.
 fn end_of_head(bytes: &[u8]) -> Option<usize> {
     bytes.windows(4).position(|four| four == b"\r\n\r\n").map(|start| start + 4)
 }
@@ -230,7 +234,7 @@ mod tests {
         let (head, mut window) = buffer.split(5);
         assert_eq!((head, window.bytes()), (&b"head|"[..], &b"body|ne"[..]));
         window.consume(7);
-        assert_eq!(window.fill(&mut &b"more|next"[..]).expect("it is memory"), 9);
+        assert_eq!(window.fill(&mut &b"more|next"[..]).expect("memory can be read"), 9);
         window.consume(5);
         assert_eq!(head, b"head|");
         assert_eq!(buffer.bytes(), b"next");
@@ -243,7 +247,7 @@ mod tests {
             buffer.fill(io::repeat(b'a')).expect("there is room");
         }
         let (_, mut window) = buffer.split(MAX_HEAD);
-        let count = window.fill(&mut io::repeat(b'b')).expect("it is endless");
+        let count = window.fill(&mut io::repeat(b'b')).expect("the source is endless");
         assert!(count >= LEAST_WINDOW);
         buffer.split(count);
         assert!(buffer.is_empty());

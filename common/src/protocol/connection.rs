@@ -1,4 +1,4 @@
-//! One conversation with one client, without its socket (stage 12's lasting form).
+//! The conversation with one client, without its socket (stage 12's lasting form).
 
 use std::io;
 use std::time::Duration;
@@ -20,24 +20,25 @@ use crate::protocol::transport::{self, Line, Outbox, Transport};
 pub enum Next {
     /// More bytes from the client: [`Connection::receive`].
     Bytes,
-    /// An answer, to a request or to what is none: [`Connection::answer`].
+    /// An answer, to a valid request or to a refused one: [`Connection::answer`].
     Answer,
-    /// Nothing: [`Connection::finish`], and close it.
+    /// Nothing more: [`Connection::finish`], then close it.
     Close,
 }
 
-/// What answers requests.
+/// The code that answers requests, valid or refused.
 pub trait Handler {
-    /// What a request is answered with.
+    /// Returns the response to a request.
     fn answer(&self, request: &Request) -> Response;
 
-    /// What is answered to something that never became a request. `received` is how it begins.
+    /// Returns the response to a request that was refused before it reached [`Handler::answer`].
+    /// `received` is how it begins.
     fn refuse(&self, refused: Refused, received: &[u8]) -> Response;
 }
 
-/// One conversation with one client. It decides what is a request, what is refused, how long the
-/// client may take, whether the connection goes on, and what is sent when. It has no socket and no
-/// clock: a [`Transport`] carries its bytes, and whoever drives it asks what is [`Next`].
+/// The conversation with one client. It decides what is a request, what is refused, how long the
+/// client may take, whether the connection stays open, and what is sent when. It has no socket and no
+/// clock: a [`Transport`] carries its bytes, and its caller asks it for the [`Next`] step.
 ///
 /// ```
 /// use common::{Connection, Handler, Limits, Next, Refused, Request, Response, Transport};
@@ -57,34 +58,34 @@ pub trait Handler {
 pub struct Connection {
     limits: Limits,
     rules: Rules,
-    /// What has been received, and not used yet.
+    /// Bytes that have been received and not used yet.
     buffer: Buffer,
-    /// How far the head in it has been parsed.
+    /// How far the head in the buffer has been parsed.
     parser: HeadParser,
     outbox: Outbox,
     phase: Phase,
-    /// What is left of the time in this phase.
+    /// The time that the client has left in this phase.
     budget: TimeBudget,
-    /// Whether the client has said that it sends no more.
+    /// Whether the client has closed its side of the connection.
     client_has_ended: bool,
 }
 
-/// What is going on.
+/// The phase of a conversation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
-    /// Nothing has come since the last request.
+    /// No request has begun to arrive since the last one.
     Idle,
-    /// A head has begun.
+    /// A head has begun to arrive.
     Head,
-    /// A head of so many bytes is there.
+    /// A head of this many bytes has arrived.
     Request(usize),
-    /// What came is no request.
+    /// What arrived is not a valid request.
     Refused(Refused),
     Ended,
 }
 
 impl Connection {
-    /// A conversation that begins now.
+    /// Creates a conversation that begins now.
     pub fn new(limits: Limits) -> Connection {
         Connection::with_rules(limits, Rules::All)
     }
@@ -102,7 +103,7 @@ impl Connection {
         }
     }
 
-    /// Gets ready for a conversation with another client. Memory is kept.
+    /// Prepares for a conversation with another client. Memory is kept.
     pub(crate) fn restart(&mut self) {
         self.parser.reset();
         self.buffer.clear();
@@ -112,7 +113,7 @@ impl Connection {
         self.client_has_ended = false;
     }
 
-    /// What is to be done next. Asking again changes nothing.
+    /// Returns what is needed next. Asking again changes nothing.
     pub fn advance(&mut self) -> Next {
         if matches!(self.phase, Phase::Idle | Phase::Head) && !self.buffer.is_empty() {
             self.phase = self.parse();
@@ -138,32 +139,34 @@ impl Connection {
         }
     }
 
-    /// Whether it waits between two requests, with nothing left to do for the client: then nothing is
-    /// lost when it is closed.
+    /// Whether the connection waits between two requests, and has received nothing of the next one.
+    /// Once the pending bytes have been sent, nothing is lost when it is closed.
     pub fn is_idle(&self) -> bool {
         self.phase == Phase::Idle && self.buffer.is_empty()
     }
 
-    /// Sends what is pending.
+    /// Sends the pending bytes.
     ///
     /// # Errors
     ///
-    /// When the connection is broken, or the client takes nothing.
+    /// When the connection is broken, or the client is too slow to take the bytes.
     pub fn flush(&mut self, transport: &mut dyn Transport) -> io::Result<()> {
         self.outbox.flush(transport)
     }
 
-    /// Sends what is pending, then waits for more bytes, for as long as the client has time.
+    /// Sends the pending bytes, then waits for more bytes from the client, while its time budget
+    /// lasts.
     ///
     /// # Errors
     ///
-    /// When the connection is broken, when the client takes nothing, and `UnexpectedEof` when it has
-    /// left in the middle of a head.
+    /// When the connection is broken, and when the client is too slow to take the pending bytes.
+    /// `UnexpectedEof` when the client has left in the middle of a head.
     pub fn receive(&mut self, transport: &mut dyn Transport) -> io::Result<()> {
         self.outbox.flush(transport)?;
         let Connection { buffer, budget, phase, .. } = self;
         let count = match phase {
-            // An idle connection is closed when its time is up, whoever was slow: one wait will do.
+            // An idle connection is closed when its time is up, even if the server was slow: one wait
+            // is enough.
             Phase::Idle => transport::within(budget, Duration::MAX, |time| {
                 transport.receive(buffer.room(), time)
             })?,
@@ -177,7 +180,8 @@ impl Connection {
         Ok(())
     }
 
-    /// The client's time is up: 408, or a quiet end if it has asked nothing.
+    /// Handles the end of the client's time: refuses the request with 408 if one has begun, or else
+    /// ends without a response.
     fn expire(&mut self) {
         self.phase = match self.phase {
             Phase::Head => Phase::Refused(TOO_SLOW),
@@ -200,8 +204,9 @@ impl Connection {
     ///
     /// # Errors
     ///
-    /// When the connection is broken, when the client takes nothing, or is too slow with a body that
-    /// nobody wants, and when the response fails after its beginning has been written. Then it ends.
+    /// When the connection is broken, when the client is too slow to take the response or to send a
+    /// body that is skipped, and when the response fails after its beginning has been written. The
+    /// connection ends then.
     pub fn answer(
         &mut self,
         handler: &dyn Handler,
@@ -233,7 +238,7 @@ impl Connection {
         handler: &dyn Handler,
         transport: &mut dyn Transport,
     ) -> io::Result<Then> {
-        self.outbox.lend(transport)?; // the handler may take its time
+        self.outbox.lend(transport)?; // the handler may take long
         let (bytes, window) = self.buffer.split(length);
         let head = self.parser.head(bytes);
         let budget = TimeBudget::with_rate(self.limits.body_timeout);
@@ -271,11 +276,11 @@ impl Connection {
         Ok(Then::Close)
     }
 
-    /// Sends what is pending. Returns how the connection should be closed.
+    /// Sends the pending bytes. Returns how the connection should be closed.
     ///
     /// # Errors
     ///
-    /// When the connection is broken, or the client takes nothing.
+    /// When the connection is broken, or the client is too slow to take the bytes.
     pub fn finish(&mut self, transport: &mut dyn Transport) -> io::Result<Closing> {
         self.outbox.flush(transport)?;
         let may_be_lost = self.outbox.has_sent() && !self.client_has_ended;
@@ -286,17 +291,17 @@ impl Connection {
 /// How a connection is closed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Closing {
-    /// The last response may not have arrived yet, and bytes that the client still sends could destroy
-    /// it: say that no more will come, then read and forget what comes, until the client closes, too
-    /// (RFC 9112, section 9.6).
+    /// With a lingering close: the last response may not have arrived yet, and bytes that the client
+    /// still sends could destroy it. Shut down the sending side, then read and discard what arrives
+    /// until the client closes as well (RFC 9112, section 9.6).
     Gentle,
-    /// Nothing can be lost.
+    /// At once: nothing can be lost.
     AtOnce,
 }
 
 const TOO_SLOW: Refused = Refused { status: 408, why: "the request took too long to arrive" };
 
-/// What a head means, if it breaks none of these rules.
+/// Returns what a head means, or the refusal if it breaks one of these rules.
 fn checked<'a>(
     head: &Head<'a>,
     rules: Rules,
@@ -309,7 +314,8 @@ fn checked<'a>(
     Ok(meaning)
 }
 
-/// Writes the response to a request, and makes the connection ready for the next one.
+/// Writes the response to a request and, if the connection stays open, makes it ready for the next
+/// one.
 fn conclude(request: &Request, response: Response) -> io::Result<Then> {
     let then = persistence::after(request, &response);
     request.respond(response, then.option())?;
@@ -327,7 +333,7 @@ mod tests {
     use proptest::prelude::*;
     use std::io::Read;
 
-    /// Echoes bodies, and shows what it refuses.
+    /// A handler that echoes bodies, and answers with the refusals.
     struct Echo;
 
     impl Handler for Echo {
@@ -369,7 +375,7 @@ mod tests {
         }
     }
 
-    /// The statuses of all answers.
+    /// Returns the statuses of all answers.
     fn statuses(script: &Script) -> Vec<u16> {
         let text = script.text();
         let starts = text.split("HTTP/1.1 ").skip(1);
@@ -404,25 +410,25 @@ mod tests {
         let mut script = Script::new(&[(0, &half), (5_000, b"TP/1.1\r\nHost: a\r\n\r\n")]);
         let mut connection = Connection::new(Limits::default());
         assert_eq!(connection.advance(), Next::Bytes);
-        connection.receive(&mut script).expect("bytes come");
+        connection.receive(&mut script).expect("bytes arrive");
         assert_eq!(connection.advance(), Next::Answer);
         connection.answer(&Echo, &mut script).expect("nothing is wrong");
         assert!(!connection.outbox.is_empty() && statuses(&script).is_empty());
         assert_eq!(connection.advance(), Next::Bytes);
-        connection.receive(&mut script).expect("bytes come");
+        connection.receive(&mut script).expect("bytes arrive");
         assert_eq!((connection.outbox.is_empty(), statuses(&script)), (true, vec![200]));
     }
 
     #[test]
     fn a_silent_client_is_left_quietly_and_one_that_stops_in_a_head_gets_408() {
         let mut silent = Script::default();
-        assert_eq!(talk(&mut silent).expect("it asked nothing"), Closing::AtOnce);
+        assert_eq!(talk(&mut silent).expect("silence is no error"), Closing::AtOnce);
         assert_eq!((silent.text().as_str(), silent.waited), ("", Duration::from_secs(10)));
         let mut idle = Script::new(&[(0, GET)]);
-        assert_eq!(talk(&mut idle).expect("it asked no more"), Closing::Gentle);
+        assert_eq!(talk(&mut idle).expect("silence is no error"), Closing::Gentle);
         assert_eq!(statuses(&idle), [200]);
         let mut stuck = Script::new(&[(9_000, b"GET / HT")]);
-        assert_eq!(talk(&mut stuck).expect("it is told"), Closing::Gentle);
+        assert_eq!(talk(&mut stuck).expect("the client is told"), Closing::Gentle);
         assert_eq!((statuses(&stuck), stuck.waited), (vec![408], Duration::from_secs(19)));
     }
 
@@ -431,7 +437,7 @@ mod tests {
         let drips = vec![(900, &b"a"[..]); 100];
         let head = [(0, &b"GET / HTTP/1.1\r\nX: "[..])];
         let mut script = Script::new(&[&head[..], &drips].concat());
-        talk(&mut script).expect("it is told");
+        talk(&mut script).expect("the client is told");
         assert_eq!((statuses(&script), script.waited), (vec![408], Duration::from_secs(10)));
     }
 
@@ -442,14 +448,14 @@ mod tests {
         talk(&mut script).expect("nothing is wrong");
         assert_eq!(statuses(&script), [200, 200]);
         let mut silent = Script::new(&[(0, b"\r\n"), (20_000, GET)]);
-        talk(&mut silent).expect("it asked nothing");
+        talk(&mut silent).expect("silence is no error");
         assert_eq!((silent.text().as_str(), silent.waited), ("", Duration::from_secs(10)));
     }
 
     #[test]
     fn empty_lines_count_against_the_head() {
         let mut script = Script::new(&[(0, &b"\r\n".repeat(8 * 1024))]);
-        talk(&mut script).expect("it is told");
+        talk(&mut script).expect("the client is told");
         assert_eq!(statuses(&script), [431]);
     }
 
@@ -461,7 +467,7 @@ mod tests {
         talk(&mut slow).expect("nothing is wrong");
         assert_eq!(statuses(&slow), [200]);
         let mut slower = Script::new(&[&[(0, &head[..])], &pieces(2_000)[..]].concat());
-        talk(&mut slower).expect("it is told");
+        talk(&mut slower).expect("the client is told");
         assert_eq!(statuses(&slower), [408]);
     }
 
@@ -470,7 +476,7 @@ mod tests {
         let head = b"GET /quick HTTP/1.1\r\nHost: a\r\nContent-Length: 60000\r\n\r\n";
         let drips = vec![(500, &b"x"[..]); 1_000];
         let mut script = Script::new(&[&[(0, &head[..])], &drips[..]].concat());
-        let error = talk(&mut script).expect_err("it is given up");
+        let error = talk(&mut script).expect_err("the server gives up");
         assert_eq!(Refused::inside(&error).map(|refused| refused.status), Some(408));
         assert_eq!(statuses(&script), [200], "the answer does not wait for the body");
     }
@@ -481,12 +487,12 @@ mod tests {
         let pieces = [(0, &b"GET /quick HT"[..]), (100, b"TP/1.1\r\nHost: a\r\n"), (300, b"\r\n")];
         let mut script = Script::new(&pieces);
         let mut connection = Connection::new(Limits::default());
-        connection.receive(&mut script).expect("bytes come");
+        connection.receive(&mut script).expect("bytes arrive");
         assert_eq!(connection.advance(), Next::Bytes);
         script.standstill = standstill; // in the middle of a wait
-        connection.receive(&mut script).expect("bytes come");
+        connection.receive(&mut script).expect("bytes arrive");
         assert_eq!(connection.advance(), Next::Bytes);
-        connection.receive(&mut script).expect("bytes come");
+        connection.receive(&mut script).expect("bytes arrive");
         assert_eq!(connection.advance(), Next::Answer);
         connection
             .answer(&Echo, &mut script)
@@ -499,11 +505,11 @@ mod tests {
     fn a_client_that_takes_nothing_is_given_up_and_nothing_follows() {
         let mut script = Script::new(&[(0, b"GET /large HTTP/1.1\r\nHost: a\r\n\r\n")]);
         script.takes = Some((10_000, Duration::from_secs(61)));
-        let error = talk(&mut script).expect_err("it is given up");
+        let error = talk(&mut script).expect_err("the server gives up");
         assert_eq!(error.kind(), io::ErrorKind::ConnectionAborted);
         let mut trickle = Script::new(&[(0, b"GET /large HTTP/1.1\r\nHost: a\r\n\r\n")]);
         trickle.takes = Some((100, Duration::from_secs(1)));
-        talk(&mut trickle).expect_err("a hundred bytes in a second are too few");
+        talk(&mut trickle).expect_err("a hundred bytes per second are too few");
         assert!(trickle.waited < Duration::from_secs(70), "{:?}", trickle.waited);
     }
 
@@ -520,7 +526,7 @@ mod tests {
             (b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip\r\n\r\n", 501),
         ] {
             let mut script = Script::new(&[(0, &[request, GET].concat())]);
-            assert_eq!(talk(&mut script).expect("it is told"), Closing::Gentle);
+            assert_eq!(talk(&mut script).expect("the client is told"), Closing::Gentle);
             assert_eq!(statuses(&script), [status], "{}", request.escape_ascii());
             assert!(script.text().contains("Connection: close"));
         }
@@ -533,7 +539,7 @@ mod tests {
         {
             let bytes = format!("{request}\r\n\r\n");
             let mut script = Script::new(&[(0, bytes.as_bytes())]);
-            talk(&mut script).expect("it is told");
+            talk(&mut script).expect("the client is told");
             assert!(script.text().ends_with("\r\n\r\n"), "{}", script.text());
         }
     }
@@ -548,7 +554,7 @@ mod tests {
             b"POST /quick HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\nExpect: 100-continue\r\n\r\n";
         let mut script = Script::new(&[(0, unwanted), (1_000, GET)]);
         talk(&mut script).expect("nothing is wrong");
-        assert_eq!(statuses(&script), [200], "the body may come, or not");
+        assert_eq!(statuses(&script), [200], "the body may follow, or not");
     }
 
     #[test]
@@ -586,7 +592,7 @@ mod tests {
         let limits = Limits { max_body: 10, ..Limits::default() };
         let body = "5\r\nhello\r\n6\r\n world\r\n0\r\n\r\n";
         let mut script = Script::new(&[(0, &post("Transfer-Encoding: chunked\r\n", body))]);
-        talk_within(limits, &mut script).expect("it is told");
+        talk_within(limits, &mut script).expect("the client is told");
         assert_eq!(statuses(&script), [413]);
     }
 
@@ -595,7 +601,7 @@ mod tests {
         let half = post("Content-Length: 5\r\n", "he");
         for what in [Move::Leaves, Move::Resets] {
             let mut script = Script::new(&[(0, &half)]).then(0, what);
-            talk(&mut script).expect("it would be told");
+            talk(&mut script).expect("the answer is written");
             assert_eq!(statuses(&script), [400]);
         }
         let mut script = Script::new(&[(0, b"GET / HT")]).then(0, Move::Leaves);
@@ -621,7 +627,7 @@ mod tests {
         let mut script = Script::new(&[(0, &both)]);
         talk(&mut script).expect("nothing is wrong");
         assert_eq!(statuses(&script), [200, 200]);
-        assert!(script.text().ends_with("\r\n\r\nstream"), "HTTP/1.0 knows no chunks");
+        assert!(script.text().ends_with("\r\n\r\nstream"), "HTTP/1.0 has no chunks");
     }
 
     proptest! {

@@ -1,10 +1,10 @@
-//! What clients get at most, and the time they have (stage 12's lasting form).
+//! The limits on sizes and times, and the time budget of a client (stage 12's lasting form).
 
 use std::time::Duration;
 
 use crate::message::body::MAX_BODY;
 
-/// What a server gives to its clients at most. Each limit is an option of the same name on the command
+/// The limits of a server for its clients. Each limit is an option of the same name on the command
 /// line. From stage 11.
 ///
 /// ```
@@ -15,23 +15,23 @@ use crate::message::body::MAX_BODY;
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// Connections that are served at the same time. When there are so many, the one that has been
-    /// idle longest makes room; if none is idle, further ones are turned away with 503. A connection
-    /// takes a file descriptor, and another one while a file is sent or stored: 400 fit into the 1,024
-    /// that many systems allow.
+    /// The most connections that are served at the same time. When the limit is reached, a new
+    /// connection evicts the one that has been idle longest. If none is idle, the new one is refused
+    /// with 503. A connection takes a file descriptor, and another one while a file is sent or stored:
+    /// 400 connections fit into the 1,024 descriptors that many systems allow.
     pub max_connections: usize,
-    /// Bytes of a request's body. A larger one is refused with 413.
+    /// The most bytes that a request's body may have. A larger one is refused with 413.
     pub max_body: u64,
-    /// How long a connection may be silent between two requests.
+    /// How long a connection may be idle between two requests.
     pub idle_timeout: Duration,
     /// How long the head of a request may take, from its first byte to its last.
     pub head_timeout: Duration,
-    /// How long a request's body may take, apart from a second for every 1,000 bytes.
+    /// How long a request's body may take, plus a second for every 1,000 bytes.
     pub body_timeout: Duration,
-    /// How long a response may take, apart from a second for every 1,000 bytes. What a client takes
-    /// is only seen in pieces of some hundred kilobytes.
+    /// How long a response may take, plus a second for every 1,000 bytes. The server sees what a client
+    /// has taken only in pieces of some hundred kilobytes.
     pub send_timeout: Duration,
-    /// How long requests may go on after the server was asked to stop.
+    /// How long requests may continue after the server has been asked to stop.
     pub stop_timeout: Duration,
 }
 
@@ -49,14 +49,16 @@ impl Default for Limits {
     }
 }
 
-/// A client may be as slow as 1,000 bytes in a second, and no slower.
+/// The time that each byte adds to a budget: a client may be as slow as 1,000 bytes per second, and no
+/// slower.
 const TIME_PER_BYTE: Duration = Duration::from_millis(1);
 
-/// The time that a client has for a part of the conversation: a head, a body, or taking a response. The
-/// budget covers all of it, in however many reads or writes. Only waiting for the client is paid
-/// from it; what the server does in between costs the client nothing.
+/// The time that a client has for a part of the conversation: to send a head, to send a body, or to
+/// take a response. The budget covers the whole part, in however many reads or writes. Only the time
+/// that the server waits for the client is charged to it. What the server does in between costs the
+/// client nothing.
 ///
-/// It knows no clock: the caller says how long it has waited.
+/// The budget has no clock: the caller says how long it has waited.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct TimeBudget {
     full: Duration,
@@ -65,34 +67,34 @@ pub(crate) struct TimeBudget {
 }
 
 impl TimeBudget {
-    /// So much time, once.
+    /// Creates a budget of the given time, to which nothing is added.
     pub(crate) fn fixed(time: Duration) -> TimeBudget {
         TimeBudget { full: time, left: time, per_byte: Duration::ZERO }
     }
 
-    /// So much time, and a little more for each byte that passes, so that a client that is quick
-    /// enough may go on for ever. It never grows beyond what it was at first: a quick beginning does
-    /// not pay for a long silence.
+    /// Creates a budget of the given time, to which each byte that is transferred adds a little. So a
+    /// client that is fast enough may go on forever. The budget never grows beyond its initial time: a
+    /// fast beginning does not pay for a long silence.
     pub(crate) fn with_rate(time: Duration) -> TimeBudget {
         TimeBudget { per_byte: TIME_PER_BYTE, ..TimeBudget::fixed(time) }
     }
 
-    /// What there was at first.
+    /// Returns the initial time.
     pub(crate) fn full(self) -> Duration {
         self.full
     }
 
-    /// What is left.
+    /// Returns the time that is left.
     pub(crate) fn left(self) -> Duration {
         self.left
     }
 
-    /// Pays for waiting so long.
+    /// Charges the given waiting time.
     pub(crate) fn spend(&mut self, waited: Duration) {
         self.left = self.left.saturating_sub(waited);
     }
 
-    /// Adds what so many bytes earn.
+    /// Adds the time that the given number of bytes earns.
     pub(crate) fn earn(&mut self, bytes: usize) {
         let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
         let earned = self.per_byte.saturating_mul(bytes);

@@ -1,25 +1,25 @@
-//! What becomes of a connection after a response (stage 10's lasting form).
+//! Whether a connection stays open after a response (stage 10's lasting form).
 
 use crate::message::head::{Head, Version};
 use crate::message::headers::Known;
 use crate::message::response::Response;
 use crate::protocol::request::Request;
 
-/// The most bytes of an unread body that are skipped to save the connection: 64 KiB. If there are
-/// more, a new connection is quicker.
+/// The most bytes of an unread body that are skipped to keep the connection: 64 KiB. If there are
+/// more, a new connection is faster.
 const MAX_SKIPPED: u64 = 64 * 1024;
 
-/// What becomes of a connection after a response. From stage 9.
+/// What happens to a connection after a response. From stage 9.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Then {
     /// Another request may follow.
     KeepOpen,
-    /// It ends.
+    /// The connection ends.
     Close,
 }
 
 impl Then {
-    /// The option of the field `Connection` that says so (RFC 9112, section 9.6).
+    /// Returns the option of the field `Connection` that announces this (RFC 9112, section 9.6).
     pub fn option(self) -> &'static str {
         match self {
             Then::KeepOpen => "keep-alive",
@@ -28,11 +28,12 @@ impl Then {
     }
 }
 
-/// Whether another request may follow this one and its response.
+/// Decides whether another request may follow this one and its response.
 ///
-/// The connection ends if the client wants that, or speaks HTTP/1.0 and does not ask for more, if
-/// the response is the last one, and if too much of the request's body is unread, or nobody knows
-/// how much: it is in chunks, or may never come.
+/// The connection ends if the client asks for that, or speaks HTTP/1.0 and does not ask to keep it
+/// open. It also ends if the response is the last one, if too much of the request's body is unread,
+/// or if the length of the unread body is unknown: because it is in chunks, or because it may never
+/// arrive.
 pub(crate) fn after(request: &Request, response: &Response) -> Then {
     let can_be_skipped = request.unread().is_some_and(|bytes| bytes <= MAX_SKIPPED);
     if can_be_skipped && client_goes_on(request.head()) && !response.is_last(request.version()) {
@@ -69,7 +70,7 @@ mod tests {
         ] {
             let bytes = format!("GET / {version}\r\nConnection: {connection}\r\n\r\n");
             let mut parser = HeadParser::new();
-            parser.advance(bytes.as_bytes()).expect("valid").expect("whole");
+            parser.advance(bytes.as_bytes()).expect("valid").expect("complete");
             let head = parser.head(bytes.as_bytes());
             assert_eq!(client_goes_on(&head), goes_on, "{version} {connection}");
         }

@@ -1,4 +1,4 @@
-//! A request, with its body on the way (stage 3's lasting form; the body is stage 8's).
+//! A request whose body may still be arriving (stage 3's lasting form; the body is stage 8's).
 
 use std::cell::RefCell;
 use std::io::{self, BufRead, Read};
@@ -12,41 +12,42 @@ use crate::message::stream::Stream;
 use crate::message::target::{Rest, Target};
 use crate::protocol::buffer::Window;
 
-/// A request whose head has arrived and is valid. Its body may still be on its way.
+/// A request whose head has arrived and is valid. Its body may still be arriving.
 pub struct Request<'a> {
     head: Head<'a>,
     target: Target<'a>,
     framing: Framing,
-    /// Reading a body changes what is left of it. Each read borrows this for as long as it takes.
+    /// What comes after the head. Reading a body changes it, and each read borrows it until the read is
+    /// done.
     incoming: RefCell<Incoming<'a>>,
 }
 
-/// What comes after the head.
+/// The bytes after the head, and how far they have been read.
 struct Incoming<'a> {
-    /// What has been read, and nobody has used yet.
+    /// Bytes that have been read and not used yet.
     window: Window<'a>,
     stream: &'a mut dyn Stream,
     decoder: Decoder,
     /// How many bytes of content have been read.
     read: u64,
-    /// The most bytes of content that are taken.
+    /// The most bytes of content that are accepted.
     limit: u64,
     /// Whether the client still waits for `100 Continue`.
     awaits_continue: bool,
-    /// Whether reading has failed: nobody knows then what comes next.
+    /// Whether reading has failed. What comes next is unknown then.
     has_failed: bool,
 }
 
-/// Which rules hold for all requests. The stages learn them one after another.
+/// The rules for all requests. The stages add them one after another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Rules {
-    /// Those of stage 10: the message must be sound, and its body must not come in chunks.
+    /// The rules of stage 10: the message must be sound, and its body must not come in chunks.
     Sound,
-    /// Those of stage 13: the rest of the rules, and chunks are taken.
+    /// The rules of stage 13: all rules, and bodies may come in chunks.
     All,
 }
 
-/// What a head says: for whom it is, and how its body ends.
+/// Returns what a head means: its target, and how its body ends.
 pub(crate) fn interpret<'a>(
     head: &Head<'a>,
     rules: Rules,
@@ -61,7 +62,7 @@ pub(crate) fn interpret<'a>(
 }
 
 impl<'a> Request<'a> {
-    /// A request with this head, whose body is read from `window`, and then from `stream`.
+    /// Creates a request with this head. Its body is read from `window` first, then from `stream`.
     pub(crate) fn new(
         head: Head<'a>,
         (target, framing): (Target<'a>, Framing),
@@ -83,49 +84,51 @@ impl<'a> Request<'a> {
         Request { head, target, framing, incoming: RefCell::new(incoming) }
     }
 
-    /// The method, such as `GET`.
+    /// Returns the method, such as `GET`.
     pub fn method(&self) -> &'a str {
         self.head.method
     }
 
-    /// The path in two parts: its first segment, decoded, and what follows the slash after it, if
-    /// there is one. `/` is `("", None)`, `/echo` is `("echo", None)`, and `/echo/a/b` is `("echo",
-    /// Some(rest))`, where [`Rest::decode`] gives `a/b`. An escaped slash, `%2F`, separates nothing.
+    /// Returns the path in two parts: its first segment, decoded, and what follows the slash after it,
+    /// if there is such a slash. `/` is `("", None)`, `/echo` is `("echo", None)`, and `/echo/a/b` is
+    /// `("echo", Some(rest))`, where [`Rest::decode`] returns `a/b`. An escaped slash, `%2F`, does not
+    /// separate segments.
     pub fn path(&self) -> (&str, Option<Rest<'a>>) {
         (self.target.first(), self.target.rest())
     }
 
-    /// The target as the client sent it, such as `/echo/a%20b?c=d`, or `*`.
+    /// Returns the target as the client sent it, such as `/echo/a%20b?c=d`, or `*`.
     pub fn target(&self) -> &'a str {
         self.head.target
     }
 
-    /// What follows the `?` of the target, as the client sent it.
+    /// Returns what follows the `?` of the target, as the client sent it.
     pub fn query(&self) -> Option<&'a str> {
         self.target.query()
     }
 
-    /// The request line, such as `GET / HTTP/1.1`, as the client sent it.
+    /// Returns the request line, such as `GET / HTTP/1.1`, as the client sent it.
     pub fn line(&self) -> &'a str {
         self.head.line
     }
 
-    /// The version of the protocol that the client speaks.
+    /// Returns the version of the protocol that the client speaks.
     pub fn version(&self) -> Version {
         self.head.version
     }
 
-    /// The field lines as they came, each ending with CRLF.
+    /// Returns the field lines as they arrived, each ending with CRLF.
     pub fn fields(&self) -> &'a [u8] {
         self.head.fields
     }
 
-    /// All fields of the request.
+    /// Returns all fields of the request.
     pub fn headers(&self) -> Headers<'a> {
         self.head.headers
     }
 
-    /// The value of the first field called `name`, in any case, without the white space around it.
+    /// Returns the value of the first field called `name`, ignoring case, without the white space
+    /// around it.
     pub fn header(&self, name: &str) -> Option<&'a [u8]> {
         self.head.headers.get(name)
     }
@@ -138,7 +141,7 @@ impl<'a> Request<'a> {
         Recipient::of(&self.head)
     }
 
-    /// How long the body is, if the request says so.
+    /// Returns the length of the body, if the request states it.
     pub fn content_length(&self) -> Option<u64> {
         match self.framing {
             Framing::Length(length) => Some(length),
@@ -151,16 +154,18 @@ impl<'a> Request<'a> {
         self.framing == Framing::Chunked
     }
 
-    /// What was read together with the head, and nobody has used yet: the body begins with it.
+    /// Returns the bytes that were read together with the head and have not been used yet. The body
+    /// begins with them.
     pub fn rest(&self) -> Vec<u8> {
         self.incoming.borrow().window.bytes().to_vec()
     }
 
-    /// The body, to be read to its end and no further.
+    /// Returns a reader for the body, which stops at the end of the body.
     ///
     /// # Errors
     ///
-    /// 411 when the request does not say how long its body is, 413 when that is more than is taken.
+    /// 411 when the request does not say how long its body is; 413 when it states a length above the
+    /// limit.
     pub fn body(&self) -> Result<Body<'_, 'a>, Refused> {
         let limit = self.incoming.borrow().limit;
         match self.framing {
@@ -170,13 +175,14 @@ impl<'a> Request<'a> {
         }
     }
 
-    /// What follows the head as it comes, for a body that is decoded by hand. It is for the caller to
-    /// find the end of the body, and to say so with [`Raw::end`]. A client that waits for `100
-    /// Continue` is told to go on.
+    /// Returns a reader for what follows the head, undecoded, for a body that is decoded by hand. The
+    /// caller has to find the end of the body, and to report it with [`Raw::end`]. A client that waits
+    /// for `100 Continue` gets it.
     ///
     /// # Errors
     ///
-    /// When the client left or takes nothing, and when another [`Raw`] of this request is in use.
+    /// When the client has left, when a write times out, and when another [`Raw`] of this request is in
+    /// use.
     pub fn raw(&self) -> io::Result<Raw<'_, 'a>> {
         let in_use = |_| io::Error::other("what follows this head is being read already");
         let mut incoming = self.incoming.try_borrow_mut().map_err(in_use)?;
@@ -184,13 +190,15 @@ impl<'a> Request<'a> {
         Ok(Raw { incoming })
     }
 
-    /// How many bytes of the body nobody has read yet; `None` if that is not known, or if they may
-    /// never come: the client waits for `100 Continue`, or reading has failed.
+    /// Returns how many bytes of the body have not been read. Returns `None` if that is unknown, or if
+    /// the bytes may never arrive: when the client waits for `100 Continue`, or when reading has
+    /// failed.
     pub fn unread(&self) -> Option<u64> {
         self.incoming.borrow().unread()
     }
 
-    /// Writes a response to it; `connection` says what becomes of the connection.
+    /// Writes a response to this request. `connection` is the value of the field `Connection`, unless
+    /// the response sets that itself.
     ///
     /// # Errors
     ///
@@ -200,39 +208,39 @@ impl<'a> Request<'a> {
         response.write_to(self.recipient(), connection, incoming.stream)
     }
 
-    /// Reads what is left of the body, and forgets it.
+    /// Reads and discards the rest of the body.
     ///
     /// # Errors
     ///
-    /// As reading the body.
+    /// As for reading the body.
     pub(crate) fn skip_body(&self) -> io::Result<()> {
         if self.unread() == Some(0) {
-            return Ok(()); // without the memory that a copy takes
+            return Ok(()); // saves the memory that a copy takes
         }
         io::copy(&mut Body { request: self }, &mut io::sink()).map(drop)
     }
 }
 
-/// Whether the client waits for `100 Continue` before it sends the body. HTTP/1.0 knows nothing
-/// of it and would take it for the response (RFC 9110, section 10.1.1).
+/// Whether the client waits for `100 Continue` before it sends the body. HTTP/1.0 does not have this
+/// status: such a client would mistake it for the response (RFC 9110, section 10.1.1).
 fn expects_continue(head: &Head) -> bool {
     let mut expectations = head.headers.known_list(Known::Expect);
     head.version == Version::Http11
         && expectations.any(|it| it.eq_ignore_ascii_case(b"100-continue"))
 }
 
-/// A request's body, to be read like a file. It ends where `Content-Length` says, or with its last
+/// A request's body, which is read like a file. It ends where `Content-Length` says, or with its last
 /// chunk.
 ///
-/// A client that sent `Expect: 100-continue` is told to go on when the body is first read. If the
-/// client leaves too early, or is too slow, reading fails with a [`Refused`]: a part is never taken for
-/// the whole.
+/// A client that sent `Expect: 100-continue` gets `100 Continue` when the body is first read. If the
+/// client leaves too early, or is too slow, reading fails with a [`Refused`]: a part is never mistaken
+/// for the whole.
 pub struct Body<'r, 'a> {
     request: &'r Request<'a>,
 }
 
 impl Body<'_, '_> {
-    /// How many bytes it has, if the request says so.
+    /// Returns how many bytes the body has, if the request states it.
     pub fn length(&self) -> Option<u64> {
         self.request.content_length()
     }
@@ -245,21 +253,21 @@ impl Read for Body<'_, '_> {
     }
 }
 
-/// What follows a head, undecoded: see [`Request::raw`].
+/// A reader for what follows a head, undecoded: see [`Request::raw`].
 pub struct Raw<'r, 'a> {
     incoming: std::cell::RefMut<'r, Incoming<'a>>,
 }
 
 impl Raw<'_, '_> {
-    /// Says that the body has been read to its end, so that the next request can follow.
+    /// Reports that the body has been read to its end, so that the next request can follow.
     pub fn end(mut self) {
         self.incoming.decoder = Decoder::new(Framing::None);
     }
 }
 
 impl Read for Raw<'_, '_> {
-    /// If nothing is left of what has been read, nothing is read ahead: a large body goes straight to
-    /// where it is wanted.
+    /// First reads the bytes that have already arrived. After that, nothing is read ahead: a large body
+    /// goes straight to the caller's buffer.
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let Incoming { window, stream, .. } = &mut *self.incoming;
         let count = window.bytes().len().min(buffer.len());
@@ -303,7 +311,7 @@ impl Incoming<'_> {
         Ok(())
     }
 
-    /// Reads some of the content, and remembers if that fails.
+    /// Reads some of the content, and remembers a failure.
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let result = self.read_some(buffer);
         self.has_failed |= result.is_err();
@@ -325,8 +333,8 @@ impl Incoming<'_> {
         Ok(0)
     }
 
-    /// Decodes some of what is in the window, or reads more. Content that nothing else can stand in
-    /// between goes straight to where it is wanted.
+    /// Decodes some of the bytes in the window, or reads more. Bytes that can only be content go
+    /// straight to the caller's buffer.
     fn step(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         if !self.window.bytes().is_empty() {
             let (used, written) = self.decoder.decode(self.window.bytes(), buffer)?;
@@ -353,7 +361,8 @@ impl Incoming<'_> {
 
 const LEFT: Refused = bad_request("the client left before the end of the body");
 
-/// A connection that breaks while a body is read is the client's doing; the body is not whole.
+/// Turns the error of a broken connection into a refusal: the client caused it, and the body is
+/// incomplete.
 fn client_fault(error: io::Error) -> io::Error {
     match error.kind() {
         io::ErrorKind::ConnectionReset

@@ -1,4 +1,4 @@
-//! What no handler needs to see (stage 11's lasting form).
+//! The rules that a request must follow to reach a handler (stage 11's lasting form).
 
 use crate::message::body::{Framing, TOO_LARGE};
 use crate::message::head::{Head, Version};
@@ -7,20 +7,21 @@ use crate::message::refused::{Refused, bad_request};
 use crate::message::target::is_authority;
 use crate::protocol::request::Request;
 
-/// Refuses a request that breaks a rule of the protocol, or asks for what this server does not do,
-/// whatever the resource.
+/// Refuses a request that breaks a rule of the protocol, or asks for something that this server does not
+/// do, whatever the resource.
 ///
 /// # Errors
 ///
-/// 400 unless there is one valid `Host` (RFC 9112, section 3.2), 501 for a method that this server
-/// does not know, 417 for an expectation other than `100-continue`, 400 for a `Content-Range` that
-/// would store a part as if it were the whole (RFC 9110, section 14.5), 415 for a body with a
-/// `Content-Encoding`: nothing here decodes it.
+/// 400 unless there is exactly one valid `Host`, which HTTP/1.0 may omit (RFC 9112, section 3.2); 501
+/// for a method that this server does not know; 417 for an expectation other than `100-continue`. For a
+/// `POST` also 400 for a `Content-Range`, which would store a part as if it were the whole (RFC 9110,
+/// section 14.5), and 415 for a `Content-Encoding` other than `identity`, which this server does not
+/// decode.
 pub fn check(request: &Request) -> Result<(), Refused> {
     check_head(request.head())
 }
 
-/// As [`check`], and 413 for a body with a length above `max_body`.
+/// Refuses what [`check`] refuses, and a body with a length above `max_body`, with 413.
 pub(crate) fn check_all(head: &Head, framing: Framing, max_body: u64) -> Result<(), Refused> {
     check_head(head)?;
     match framing {
@@ -41,7 +42,7 @@ fn check_head(head: &Head) -> Result<(), Refused> {
     if head.method == "POST" { check_content(head) } else { Ok(()) }
 }
 
-/// What a body means, apart from its bytes.
+/// Refuses a body that is a part of something, or is encoded.
 fn check_content(head: &Head) -> Result<(), Refused> {
     if head.headers.get("Content-Range").is_some() {
         return Err(bad_request("the body is a part of something, and this server takes wholes"));
@@ -53,8 +54,8 @@ fn check_content(head: &Head) -> Result<(), Refused> {
     Ok(())
 }
 
-/// Whether it is a method of RFC 9110, section 9, or of RFC 5789. `CONNECT` is not among them: it is for
-/// proxies.
+/// Whether this is a method of RFC 9110, section 9, or of RFC 5789. `CONNECT` is not among them: it is
+/// for proxies.
 fn is_method(method: &str) -> bool {
     matches!(method, "GET" | "HEAD" | "POST" | "PUT" | "DELETE" | "OPTIONS" | "TRACE" | "PATCH")
 }
@@ -98,7 +99,7 @@ mod tests {
         ] {
             let bytes = format!("{lines}\r\n");
             let mut parser = HeadParser::new();
-            parser.advance(bytes.as_bytes()).expect("valid").expect("whole");
+            parser.advance(bytes.as_bytes()).expect("valid").expect("complete");
             let outcome = check_head(&parser.head(bytes.as_bytes()));
             assert_eq!(outcome.map_or_else(|it| it.status, |()| 200), status, "{lines}");
         }
@@ -108,7 +109,7 @@ mod tests {
     fn an_expectation_that_is_no_text_is_one_that_cannot_be_met() {
         let bytes = b"GET / HTTP/1.1\r\nHost: a\r\nExpect: \xff\r\n\r\n";
         let mut parser = HeadParser::new();
-        parser.advance(bytes).expect("valid").expect("whole");
+        parser.advance(bytes).expect("valid").expect("complete");
         assert_eq!(check_head(&parser.head(bytes)).map_err(|it| it.status), Err(417));
     }
 }

@@ -1,4 +1,4 @@
-//! A client whose every move is known beforehand, for tests without sockets, clocks, or waiting.
+//! A client that follows a script, for tests without sockets, clocks, or waiting.
 
 use std::collections::VecDeque;
 use std::io;
@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::protocol::transport::{Transfer, Transport};
 
-/// What a client does after a time.
+/// What a client does after a given time.
 #[derive(Debug, Clone)]
 pub(crate) enum Move {
     Sends(Vec<u8>),
@@ -14,21 +14,23 @@ pub(crate) enum Move {
     Resets,
 }
 
-/// A client that sends what is written down, each piece after a time, and takes everything that is sent.
+/// A client that sends what its script says, each piece after a given time, and takes everything that it
+/// is sent.
 #[derive(Debug, Default)]
 pub(crate) struct Script {
     moves: VecDeque<(Duration, Move)>,
-    /// What it has been sent.
+    /// The bytes that it has been sent.
     pub(crate) received: Vec<u8>,
-    /// In how many pieces.
+    /// In how many pieces they were sent.
     pub(crate) sends: usize,
-    /// How long it takes for each piece of `takes` bytes that it is sent.
+    /// The most bytes that it takes at a time, and how long it takes for them. `None` means no limit and
+    /// no time.
     pub(crate) takes: Option<(usize, Duration)>,
-    /// How much later everything happens because this machine stands still, once.
+    /// How long this machine stands still, once, during the next wait.
     pub(crate) standstill: Duration,
-    /// What was lent, and is not sent.
+    /// The bytes that were lent. They are not sent until they are taken back.
     lent: Vec<u8>,
-    /// How long the server has waited in all.
+    /// How long the server has waited in total.
     pub(crate) waited: Duration,
 }
 
@@ -57,7 +59,7 @@ impl Script {
 
 impl Transport for Script {
     fn receive(&mut self, buffer: &mut [u8], time: Duration) -> io::Result<Transfer> {
-        // A client without a move is silent for ever.
+        // A client without a move is silent forever.
         let (delay, what) = self.moves.pop_front().unwrap_or((Duration::MAX, Move::Leaves));
         if delay > time {
             self.moves.push_front((delay - time, what));

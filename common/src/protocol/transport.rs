@@ -1,4 +1,4 @@
-//! What carries a connection's bytes, as the protocol sees it (stage 12's lasting form).
+//! What carries a connection's bytes, as the protocol sees it, and the outbox (stage 12's lasting form).
 
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -8,78 +8,78 @@ use crate::message::refused::Refused;
 use crate::message::stream::{Stream, became_shorter, copy_exactly};
 use crate::protocol::limits::TimeBudget;
 
-/// The longest single wait for a client. No more than this is charged to the client for one wait: if the
-/// process or the machine stood still meanwhile, it is not the client that was slow.
+/// The longest single wait for a client. A client is charged no more than this for one wait: if the process
+/// or the machine stood still meanwhile, the client was not slow.
 pub(crate) const SLICE: Duration = Duration::from_secs(1);
 
-/// The most bytes that wait to be sent together.
+/// The most bytes that are collected to be sent together.
 const MOST_PENDING: usize = 64 * 1024;
 
-/// The most memory for such bytes that is kept when they have been sent.
+/// The most memory for such bytes that is kept after they have been sent, in bytes.
 const MOST_KEPT: usize = 4 * 1024;
 
-/// What carries the bytes of one connection: TCP, TLS, or memory in a test. It waits, and says how
-/// long; what that means is decided by the protocol.
+/// A carrier for the bytes of one connection: TCP, TLS, or memory in a test. It waits, and reports for how
+/// long. The protocol decides what that means.
 ///
-/// A `time` of zero means: look whether it can be done at once. Interrupted waits may be reported as
-/// waits in which nothing happened.
+/// A `time` of zero asks for an attempt without waiting. An interrupted wait may be reported as one in
+/// which nothing happened.
 pub trait Transport {
-    /// Reads what has come, waiting for `time` at most. No bytes: the client sends no more.
+    /// Reads bytes that have arrived, waiting up to `time`. 0 bytes mean that the client sends no more.
     ///
     /// # Errors
     ///
     /// When the connection is broken.
     fn receive(&mut self, buffer: &mut [u8], time: Duration) -> io::Result<Transfer>;
 
-    /// Sends some of these bytes, waiting for `time` at most.
+    /// Sends some of these bytes, waiting up to `time`.
     ///
     /// # Errors
     ///
     /// When the connection is broken.
     fn send(&mut self, bytes: &[u8], time: Duration) -> io::Result<Transfer>;
 
-    /// Sends some of a file, from where it stands, `length` bytes and `time` at most. No bytes: the
-    /// file has no more.
+    /// Sends some of a file from its current position: up to `length` bytes, waiting up to `time`. 0 bytes
+    /// mean that the file has ended.
     ///
     /// # Errors
     ///
-    /// When the connection is broken, or the file cannot be read; `Unsupported` when this kind of
-    /// file can only be read and sent.
+    /// When the connection is broken, or the file cannot be read; `Unsupported` when this kind of file has
+    /// to be read and sent block by block.
     fn send_file(&mut self, file: &File, length: u64, time: Duration) -> io::Result<Transfer> {
         let _ = (file, length, time);
         Err(io::ErrorKind::Unsupported.into())
     }
 
-    /// Takes responses that are ready, to send them after a moment while the next request is being
-    /// answered, unless they are taken back before. Returns whether it has: otherwise they are sent
-    /// right away.
+    /// Borrows responses that are ready, to send them after a moment, while the next request is being
+    /// answered, unless they are taken back first. Returns whether the transport has borrowed them. If not,
+    /// the caller sends them right away.
     fn lend(&mut self, bytes: &mut Vec<u8>) -> bool {
         let _ = bytes;
         false
     }
 
-    /// Gives back what was lent and has not been sent.
+    /// Gives back the lent bytes that have not been sent.
     ///
     /// # Errors
     ///
-    /// When sending it has failed.
+    /// When sending them has failed.
     fn take_back(&mut self, bytes: &mut Vec<u8>) -> io::Result<()> {
         let _ = bytes;
         Ok(())
     }
 }
 
-/// What has happened in a wait.
+/// The outcome of a wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Transfer {
-    /// How many bytes have passed; `None` if the time was up before.
+    /// How many bytes have been transferred; `None` if the time was up first.
     pub bytes: Option<usize>,
-    /// How long that took.
+    /// How long the wait took.
     pub waited: Duration,
 }
 
-/// Waits in slices until bytes pass, or the budget is spent: `None`. When it is spent, one more look is
-/// taken, for what has come while nobody looked.
+/// Waits for bytes to be transferred, up to `longest` at a time, while the budget lasts. Then it tries once
+/// more without waiting, for bytes that arrived in the meantime, and returns `None` if there are none.
 pub(crate) fn within(
     budget: &mut TimeBudget,
     longest: Duration,
@@ -99,7 +99,7 @@ pub(crate) fn within(
     }
 }
 
-/// As [`within`], in slices of a second.
+/// Waits as [`within`] does, up to [`SLICE`] at a time.
 fn within_slices(
     budget: &mut TimeBudget,
     transfer: impl FnMut(Duration) -> io::Result<Transfer>,
@@ -107,7 +107,7 @@ fn within_slices(
     within(budget, SLICE, transfer)
 }
 
-/// Receives more of a head that has begun, in slices.
+/// Receives more of a head that has begun to arrive, in slices.
 pub(crate) fn receive(
     transport: &mut dyn Transport,
     budget: &mut TimeBudget,
@@ -116,16 +116,16 @@ pub(crate) fn receive(
     within_slices(budget, |time| transport.receive(buffer, time))
 }
 
-/// The bytes that are to be sent, in their order.
+/// The bytes to be sent, in their order.
 #[derive(Debug)]
 pub(crate) struct Outbox {
     bytes: Vec<u8>,
-    /// What is left of the time that the client has to take them.
+    /// The time that the client has left to take them.
     budget: TimeBudget,
-    /// Whether the transport has them, and may send them at any moment.
+    /// Whether the transport has borrowed them, and may send them at any moment.
     are_lent: bool,
     has_sent: bool,
-    /// Whether sending has failed: nobody knows then how much has arrived, so nothing may follow.
+    /// Whether sending has failed. How much has arrived is unknown then, so nothing may follow.
     is_broken: bool,
 }
 
@@ -139,25 +139,26 @@ impl Outbox {
         self.bytes.is_empty()
     }
 
-    /// Gets ready for another client. Memory is kept.
+    /// Prepares for another client. Memory is kept.
     pub(crate) fn clear(&mut self) {
         let mut bytes = std::mem::take(&mut self.bytes);
         bytes.clear();
         *self = Outbox { bytes, ..Outbox::new(self.budget.full()) };
     }
 
-    /// Gives the client all of its time again, for another response.
+    /// Gives the client its full time budget again, for another response.
     pub(crate) fn renew(&mut self) {
         self.budget = TimeBudget::with_rate(self.budget.full());
     }
 
-    /// Whether something has been sent that a careless end of the connection could destroy.
+    /// Whether bytes have been sent that an abrupt end of the connection could destroy.
     pub(crate) fn has_sent(&self) -> bool {
         self.has_sent && !self.is_broken
     }
 
-    /// Has what there is to be sent sent soon: what comes next may take long, and no client should wait for
-    /// that with a response that is ready. Lent if the transport can do that, or else sent now.
+    /// Makes sure that the pending bytes are sent soon: the next request may take long, and a response that
+    /// is ready should not wait for it. Lends the bytes to the transport, or sends them now if the
+    /// transport does not borrow.
     pub(crate) fn lend(&mut self, transport: &mut dyn Transport) -> io::Result<()> {
         if self.bytes.is_empty() || self.are_lent {
             return Ok(());
@@ -166,11 +167,11 @@ impl Outbox {
         if !self.are_lent {
             return self.flush(transport);
         }
-        self.has_sent = true; // perhaps
+        self.has_sent = true; // the transport may have sent some
         Ok(())
     }
 
-    /// Takes back what was lent: something is to be added to it, or must follow it.
+    /// Takes back the lent bytes, before others are added to them or must follow them.
     fn take_back(&mut self, transport: &mut dyn Transport) -> io::Result<()> {
         if std::mem::take(&mut self.are_lent) {
             let taken = transport.take_back(&mut self.bytes);
@@ -180,7 +181,7 @@ impl Outbox {
         Ok(())
     }
 
-    /// Sends all of it.
+    /// Sends all pending bytes.
     pub(crate) fn flush(&mut self, transport: &mut dyn Transport) -> io::Result<()> {
         self.take_back(transport)?;
         if self.is_empty() {
@@ -203,7 +204,7 @@ impl Outbox {
         Ok(())
     }
 
-    /// Sends something within the client's time. After a failure nothing more is sent.
+    /// Sends something within the client's time budget. After a failure, nothing more is sent.
     fn attempt(
         &mut self,
         transfer: impl FnMut(Duration) -> io::Result<Transfer>,
@@ -213,7 +214,7 @@ impl Outbox {
         }
         self.has_sent = true;
         let outcome = within_slices(&mut self.budget, transfer);
-        // A file that cannot be sent in this way has done no harm.
+        // If a file cannot be sent in this way, none of it has been sent.
         let is_harmless = |error: &io::Error| error.kind() == io::ErrorKind::Unsupported;
         self.is_broken =
             !matches!(&outcome, Ok(Some(_))) && !outcome.as_ref().is_err_and(is_harmless);
@@ -225,10 +226,10 @@ impl Outbox {
     }
 }
 
-/// A transport together with what is to be sent, and with the time that the client has: what requests
-/// are read from and responses are written to.
+/// A transport together with its outbox, and with the time that the client has. Requests are read from it,
+/// and responses are written to it.
 ///
-/// Before it waits for the client, it sends what is pending: the client may be waiting for that.
+/// Before it waits for the client, it sends the pending bytes: the client may be waiting for them.
 pub(crate) struct Line<'c> {
     pub(crate) transport: &'c mut dyn Transport,
     pub(crate) outbox: &'c mut Outbox,
