@@ -1,5 +1,5 @@
-//! The decoder of chunks that stage 13 writes by hand, and the one that `common` has for good: they accept
-//! the same bodies, find the same content in them and the same end, and refuse the same.
+//! The chunk decoder that stage 13 writes by hand, compared with the one in `common`: they accept and
+//! refuse the same bodies, and find the same content and the same end in them.
 
 #[path = "../../stages/13-chunked/chunks.rs"]
 #[allow(dead_code)] // it writes chunks as well
@@ -14,10 +14,10 @@ use common::{Connection, Handler, Limits, Next, Refused, Request, Response, Tran
 use pretty_assertions::assert_eq;
 use proptest::prelude::*;
 
-/// The most content that is taken.
+/// The most bytes of content that are accepted.
 const LIMIT: u64 = 100_000;
 
-/// A client that sends its bytes in pieces of so many, and then leaves.
+/// A client that sends its bytes in pieces of the given size, and then leaves.
 struct Client<'a> {
     sent: &'a [u8],
     piece: usize,
@@ -37,10 +37,10 @@ impl Transport for Client<'_> {
     }
 }
 
-/// What came of a body: its content, or the status of a refusal; and which requests came after it.
+/// The outcome of a body: its content, or the status of its refusal; and the requests that came after it.
 type Outcome = (Result<Vec<u8>, u16>, Vec<String>);
 
-/// Reads the first body in one of two ways, and notes the targets of all later requests.
+/// A handler that reads the first body in one of two ways, and notes the targets of all later requests.
 struct Reader {
     is_by_hand: bool,
     outcome: RefCell<Option<Result<Vec<u8>, u16>>>,
@@ -97,7 +97,8 @@ fn decode(is_by_hand: bool, body: &[u8], piece: usize) -> Outcome {
     (reader.outcome.into_inner().expect("the head is valid"), reader.later.into_inner())
 }
 
-/// Both make the same of a body. Of what both refuse, they may find different things wrong first.
+/// Checks that both decoders find the same in a body. If both refuse it, their statuses may differ: each
+/// may find another mistake first.
 fn compare(body: &[u8], piece: usize) -> Outcome {
     let (by_hand, for_good) = (decode(true, body, piece), decode(false, body, piece));
     match (&by_hand.0, &for_good.0) {
@@ -155,7 +156,7 @@ fn the_same_bytes_that_only_their_readers_understand() {
     }
 }
 
-/// Bodies that are nearly right, for the most part: one byte may be another one, or missing.
+/// Generates bodies that are valid or nearly valid: one byte may be replaced by another, or missing.
 fn bodies() -> impl Strategy<Value = Vec<u8>> {
     let chunk = ("0{0,3}", "( ?;[a-z]{0,3}(=[a-z]{0,3}|=\"[a-z ]{0,3}\")?)?", "[a-f0-9\r\n]{1,20}")
         .prop_map(|(zeros, extension, content)| {

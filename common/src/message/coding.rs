@@ -1,4 +1,4 @@
-//! Content codings: what a client can decode, and gzip (stage 9's lasting form).
+//! Content codings: what a client accepts, and gzip (stage 9's lasting form).
 
 use std::io::{self, Read};
 use std::sync::{Mutex, PoisonError};

@@ -8,8 +8,8 @@ use crate::message::refused::Refused;
 use crate::message::stream::{Stream, became_shorter, copy_exactly};
 use crate::protocol::limits::TimeBudget;
 
-/// The longest single wait for a client. A client is charged no more than this for one wait: if the process
-/// or the machine stood still meanwhile, the client was not slow.
+/// The longest single wait for a client, unless its connection is idle. A client is charged no more than
+/// this for one wait: if the process or the machine stood still meanwhile, the client was not slow.
 pub(crate) const SLICE: Duration = Duration::from_secs(1);
 
 /// The most bytes that are collected to be sent together.

@@ -9,7 +9,8 @@ use crate::protocol::connection::Handler;
 use crate::protocol::request::Request;
 use crate::serve::log::log;
 
-/// A handler that writes a line about each answer to stderr; if it is quiet, only about errors.
+/// A handler that writes a line about each answer to stderr. If it is quiet, it writes lines about
+/// errors only.
 pub(crate) struct Logged<F> {
     pub(crate) peer: SocketAddr,
     pub(crate) is_quiet: bool,
@@ -34,10 +35,10 @@ impl<F: Fn(Result<&Request, Refused>) -> Response> Handler for Logged<F> {
     }
 }
 
-/// The most bytes of a request line that go to the log.
+/// The most bytes of a request line that are logged.
 const LOGGED: usize = 500;
 
-/// The beginning of a request line, in quotes, and with nothing in it that could end the quotes.
+/// The beginning of a request line, in quotes. Characters that could end the quotes are escaped.
 pub(crate) struct Quoted<'a>(pub(crate) &'a str);
 
 impl fmt::Display for Quoted<'_> {
@@ -49,14 +50,15 @@ impl fmt::Display for Quoted<'_> {
         let line = &self.0[..most];
         let is_plain = |byte| matches!(byte, b' '..=b'~') && byte != b'"' && byte != b'\\';
         if line.bytes().all(is_plain) {
-            write!(f, "\"{line}\"") // what the other arm would do, but in less time
+            write!(f, "\"{line}\"") // the same as the other arm, but faster
         } else {
             write!(f, "{line:?}")
         }
     }
 }
 
-/// The first line of what a client sent, in quotes and made safe to print: it may be anything.
+/// The first line that a client sent, in quotes. It may contain any bytes, so it is made safe to
+/// print.
 pub(crate) struct FirstLine<'a>(pub(crate) &'a [u8]);
 
 impl fmt::Display for FirstLine<'_> {

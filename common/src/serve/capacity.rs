@@ -1,8 +1,9 @@
-//! How many connections the system can bear (stage 12's lasting form).
+//! How many connections the system can support (stage 12's lasting form).
 
 use crate::serve::log::log;
 
-/// So many connections, or as many as the system can bear, if that is fewer: then the log says so.
+/// Returns the wanted number of connections, or the number that the system can support, if that is lower.
+/// In that case the log says so.
 pub(crate) fn fitting(wanted: usize) -> usize {
     let fitting = wanted.min(by_descriptors()).min(by_threads()).max(1);
     if fitting < wanted {
@@ -14,8 +15,9 @@ pub(crate) fn fitting(wanted: usize) -> usize {
     fitting
 }
 
-/// A connection takes a descriptor, and a file that is sent or stored another one. Some are left for the
-/// listener, the log, the directory, and the like.
+/// Returns how many connections the limit on descriptors allows. A connection takes one descriptor, and a
+/// file that is sent or stored takes another. Some are left for the listener, the log, the directory, and
+/// the like.
 #[cfg(unix)]
 fn by_descriptors() -> usize {
     use nix::sys::resource::{Resource, getrlimit};
@@ -28,8 +30,9 @@ fn by_descriptors() -> usize {
     usize::MAX
 }
 
-/// A thread takes four areas of memory, for its stack and for that of its signals, each with a guard. One
-/// that finds none left ends the whole program.
+/// Returns how many connections the limit on memory mappings allows, with a thread for each. A thread
+/// takes four mappings: its stack, the stack for its signals, and a guard for each. If a new thread finds
+/// none left, the whole program ends.
 #[cfg(target_os = "linux")]
 fn by_threads() -> usize {
     let limit = std::fs::read_to_string("/proc/sys/vm/max_map_count").ok();

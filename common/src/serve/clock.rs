@@ -1,11 +1,11 @@
-//! What time it is (stage 11's lasting form).
+//! The current date (stage 11's lasting form).
 
 use std::cell::Cell;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::message::date::HttpDate;
 
-/// The date of this second. Each thread works it out once a second at most.
+/// Returns the current date. Each thread computes it once a second at most.
 pub fn date() -> HttpDate {
     thread_local! {
         static LATEST: Cell<Option<(u64, HttpDate)>> = const { Cell::new(None) };

@@ -12,12 +12,13 @@ use crate::serve::access_log::Logged;
 use crate::transport::client::Client;
 use crate::transport::tcp::Tcp;
 
-/// Answers the requests of a client with what `answer` makes of them, until either side wants no more. A
-/// request that is not valid is refused, and comes to `answer` as a [`Refused`]. Each becomes a line
-/// on stderr, and so does each failure.
+/// Answers the requests of a client with the responses of `answer`, until either side ends the
+/// conversation. A request that is not valid is refused, and reaches `answer` as a [`Refused`]. Each
+/// request and each failure is logged as a line on stderr.
 ///
-/// The connection stays open as long as RFC 9112, section 9.3, says, unless a body is unread that is
-/// larger than 64 KiB, or of which nobody knows whether it comes.
+/// The connection stays open while RFC 9112, section 9.3, allows it, with one exception: it is closed if
+/// more than 64 KiB of a body are unread, or if the unread body has an unknown length or may never
+/// arrive.
 pub fn answer_all(client: &Client, answer: impl Fn(Result<&Request, Refused>) -> Response) {
     let time = client.timeout();
     let limits = Limits {

@@ -1,4 +1,5 @@
-//! One request, one response, one line in the log (stage 3's lasting form, and what later ones add).
+//! One request, one response, one line in the log (stage 3's lasting form, with additions from later
+//! stages).
 
 use std::io;
 
@@ -13,18 +14,19 @@ use crate::protocol::request::{Request, Rules, interpret};
 use crate::serve::access_log::{FirstLine, Quoted};
 use crate::transport::client::Client;
 
-/// Reads one request from `client` and answers it with what `route` makes of it. From stage 4.
+/// Reads one request from `client` and answers it with the response of `route`. From stage 4.
 ///
-/// A request that is not valid is refused without asking `route`. Each request becomes a line on
-/// stderr, and so does each failure.
+/// A request that is not valid is refused without calling `route`. Each request and each failure is logged
+/// as a line on stderr.
 pub fn answer(client: &Client, route: impl FnOnce(&Request) -> io::Result<Response>) {
     with_request(client, |request, client| {
         respond(client, request, route(request).unwrap_or_else(Response::failed))
     });
 }
 
-/// Reads one request from `client` and lets `answer` answer it; what that refuses is answered with the
-/// refusal. For a client that is given up after that: see [`next_request`] for one that may ask more.
+/// Reads one request from `client` and lets `answer` answer it. If `answer` returns a [`Refused`] as its
+/// error, the client gets that refusal as the response. The connection is not used any further: see
+/// [`next_request`] for a client that may send more requests.
 pub fn with_request(client: &Client, answer: impl FnOnce(&Request, &Client) -> io::Result<()>) {
     next_request(client, &mut Buffer::new(), |request| {
         match answer(request, client) {
@@ -37,14 +39,15 @@ pub fn with_request(client: &Client, answer: impl FnOnce(&Request, &Client) -> i
     });
 }
 
-/// Reads the next request from `client` and lets `answer` answer it. Returns what `answer` says about
-/// the connection, and [`Then::Close`] if that is of no more use.
+/// Reads the next request from `client` and lets `answer` answer it. Returns the decision of `answer`
+/// about the connection, or [`Then::Close`] after a refusal or a failure.
 ///
-/// `buffer` holds what has been read already, and afterwards what has been read too much: the
-/// beginning of the request after this one. A body that `answer` does not read stays there, too.
+/// `buffer` holds the bytes that have been read already. Afterwards, it holds the bytes that were read
+/// beyond this request: the beginning of the next one. Bytes of the body that `answer` does not read stay
+/// there as well.
 ///
-/// A request that is not valid gets a response with the status of its refusal and never reaches
-/// `answer`. Whatever goes wrong becomes a line on stderr.
+/// A request that is not valid gets a response with the status of its refusal, and never reaches `answer`.
+/// Each failure is logged as a line on stderr.
 pub fn next_request(
     client: &Client,
     buffer: &mut Buffer,
@@ -54,7 +57,7 @@ pub fn next_request(
         Ok(Ok(then)) => return then,
         Ok(Err(error)) => client.log(error),
         Err(error) => match Refused::inside(&error) {
-            // A client that says nothing has asked nothing.
+            // A client that stops sending has not sent a whole request, and gets no response.
             Some(refused) if refused.status != 408 => {
                 refuse(client, buffer.bytes(), Response::refused(refused));
             }
@@ -64,11 +67,11 @@ pub fn next_request(
     Then::Close
 }
 
-/// Reads from `stream` into `buffer` until the head of a request is there. From stage 10.
+/// Reads from `stream` into `buffer` until the head of a request is complete. From stage 10.
 ///
 /// # Errors
 ///
-/// A [`Refused`] when what comes is no valid head, and what reading gives.
+/// A [`Refused`] when the head is not valid; otherwise the error of reading.
 pub fn fill_head(stream: &mut dyn Stream, buffer: &mut Buffer) -> io::Result<()> {
     parse_head(stream, buffer).map(drop)
 }
@@ -83,12 +86,12 @@ fn parse_head(stream: &mut dyn Stream, buffer: &mut Buffer) -> io::Result<(HeadP
     }
 }
 
-/// Reads from `stream` until a request is there, and calls `answer` with it. Returns what that returns.
-/// `buffer` is used as in [`next_request`]. From stage 10.
+/// Reads from `stream` until the head of a request is complete, and calls `answer` with the request.
+/// Returns what `answer` returns. `buffer` is used as in [`next_request`]. From stage 10.
 ///
 /// # Errors
 ///
-/// A [`Refused`] when what comes is no valid request, and what reading gives.
+/// A [`Refused`] when the request is not valid; otherwise the error of reading.
 pub fn read_request<T>(
     stream: &mut dyn Stream,
     buffer: &mut Buffer,
@@ -104,25 +107,25 @@ pub fn read_request<T>(
 }
 
 /// Writes a response to the client of `request`, and a line about both to stderr. The response says
-/// `Connection: close` unless it has another `Connection`. From stage 4.
+/// `Connection: close` unless it sets another `Connection`. From stage 4.
 ///
 /// # Errors
 ///
-/// When the client left or takes nothing, and when the response fails after its beginning has been
-/// written.
+/// When the client has left, when a write times out, and when the response fails after its beginning has
+/// been written.
 pub fn respond(mut client: &Client, request: &Request, response: Response) -> io::Result<()> {
     let response = response.sound();
     client.log(format_args!("{} {}", Quoted(request.line()), response.summary()));
     response.write_to(request.recipient(), Then::Close.option(), &mut client)
 }
 
-/// Writes a response as [`respond`] does, and makes the connection ready for the next request, if RFC 9112,
-/// section 9.3, allows one: see [`crate::answer_all`]. Returns whether it does; the response says so,
-/// too. From stage 10.
+/// Writes a response as [`respond`] does. If another request may follow (RFC 9112, section 9.3; see
+/// [`crate::answer_all`]), makes the connection ready for it. Returns whether one may follow, which the
+/// response says as well. From stage 10.
 ///
 /// # Errors
 ///
-/// As [`respond`], and when the rest of the request's body does not come.
+/// As [`respond`], and when the rest of the request's body does not arrive.
 pub fn conclude(client: &Client, request: &Request, response: Response) -> io::Result<Then> {
     let then = persistence::after(request, &response);
     respond(client, request, response.header("Connection", then.option()))?;
@@ -132,7 +135,7 @@ pub fn conclude(client: &Client, request: &Request, response: Response) -> io::R
     Ok(then)
 }
 
-/// Answers a client whose request is refused before it is one, and writes a line about that to
+/// Answers a client whose bytes are refused before they form a request, and writes a line about that to
 /// stderr. `received` is what the client has sent. From stage 11.
 pub fn refuse(mut client: &Client, received: &[u8], response: Response) {
     let wants_head_only = received.trim_ascii_start().starts_with(b"HEAD ");

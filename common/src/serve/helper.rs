@@ -1,8 +1,8 @@
-//! A thread for what no other thread should wait for (stage 12's lasting form).
+//! A thread that waits for slow clients, so that no other has to (stage 12's lasting form).
 //!
-//! While a request is being answered, which may take long, the answers before it that have not been sent
-//! yet are lent to this thread, which sends them after a millisecond or two. And when a connection is to
-//! be closed gently, this thread waits until the client has closed it, too.
+//! Answering a request may take long. Meanwhile, the earlier answers that have not been sent yet are lent
+//! to this thread, which sends them after a millisecond or two. And when a connection gets a lingering
+//! close, this thread waits until the client has closed it as well.
 
 use std::io;
 use std::net::{Shutdown, TcpStream};
@@ -14,19 +14,20 @@ use std::time::{Duration, Instant};
 use crate::serve::places::Place;
 use crate::transport::tcp;
 
-/// How often the thread looks at what there is to do. What is lent is sent after one or two ticks.
+/// The time between two ticks, in each of which the thread looks for work. Lent bytes are sent after one
+/// or two ticks.
 const TICK: Duration = Duration::from_millis(1);
 
-/// After so many ticks without anything to do, the thread sleeps until there is something.
+/// The number of ticks without work after which the thread sleeps until there is some.
 const TICKS_UNTIL_SLEEP: u32 = 50;
 
-/// A connection whose client has not closed it after so many ticks is looked at less often.
+/// The number of ticks after which a connection that its client has not closed is looked at less often.
 const SELDOM_AFTER: u64 = 20;
 
-/// Nothing is lent.
+/// The tick of a loan while nothing is lent.
 const NEVER: u64 = 0;
 
-/// The thread, started when it is needed.
+/// The helper thread, started when it is first needed.
 #[derive(Debug, Default)]
 pub(crate) struct Helper {
     shared: Arc<Shared>,
@@ -34,11 +35,11 @@ pub(crate) struct Helper {
 
 #[derive(Debug, Default)]
 struct Shared {
-    /// Counts ticks; it stands still while the thread sleeps.
+    /// The number of ticks so far. It does not change while the thread sleeps.
     tick: AtomicU64,
     is_asleep: AtomicBool,
     state: Mutex<State>,
-    /// Signalled when there is something to do while the thread sleeps.
+    /// Signalled when there is work while the thread sleeps.
     wakes: Condvar,
 }
 
@@ -49,25 +50,26 @@ struct State {
     closing: Vec<GentleClose>,
 }
 
-/// A connection that says no more, and waits until its client does not, either.
+/// A connection in a lingering close: the server has closed its side, and waits until the client closes
+/// its own.
 #[derive(Debug)]
 struct GentleClose {
     stream: Arc<TcpStream>,
-    /// It counts as a connection until it is closed.
+    /// Counts as a connection until it is closed.
     _place: Place,
     since: Instant,
     /// When the client last sent something.
     last_received: Instant,
-    /// How many ticks ago it began.
+    /// How many ticks ago the lingering close began.
     ticks: u64,
 }
 
-/// What one connection lends, again and again.
+/// The bytes that one connection lends. A connection has one loan, and uses it again and again.
 #[derive(Debug)]
 pub(crate) struct Loan {
     stream: Arc<TcpStream>,
     shared: Arc<Shared>,
-    /// The tick since when there is something, or [`NEVER`].
+    /// The tick after which the lent bytes are sent, or [`NEVER`].
     since: AtomicU64,
     lent: Mutex<Lent>,
 }
@@ -75,12 +77,13 @@ pub(crate) struct Loan {
 #[derive(Debug)]
 struct Lent {
     bytes: Vec<u8>,
-    /// The error that sending has met, if it has met one.
+    /// The error that occurred while sending, if one did.
     outcome: io::Result<()>,
 }
 
 impl Helper {
-    /// Makes room for what a connection will lend; `None` if nobody would send it.
+    /// Creates a loan for a connection. Returns `None` if the system cannot send without waiting, or has
+    /// no thread for that.
     pub(crate) fn loan(&self, stream: &Arc<TcpStream>) -> Option<Arc<Loan>> {
         if !tcp::CAN_LOOK || !self.shared.start_thread() {
             return None;
@@ -95,14 +98,14 @@ impl Helper {
         Some(loan)
     }
 
-    /// Closes a connection gently, and gives its place back then. See [`tcp::close_gently`], which does it
-    /// where the system has no way to look without waiting.
+    /// Closes a connection with a lingering close, then frees its place. The caller waits for that only if
+    /// the system cannot read without waiting, or has no thread for it: see [`tcp::close_gently`].
     pub(crate) fn close_gently(&self, stream: Arc<TcpStream>, place: Place) {
         if !tcp::CAN_LOOK || !self.shared.start_thread() {
             return tcp::close_gently(&stream, tcp::LINGERING_TIME);
         }
         if stream.shutdown(Shutdown::Write).is_err() {
-            return; // it is gone already
+            return; // the connection is gone already
         }
         let now = Instant::now();
         let closing =
@@ -113,7 +116,7 @@ impl Helper {
 }
 
 impl GentleClose {
-    /// Reads and forgets what has come. Returns whether to go on.
+    /// Reads and discards what has arrived. Returns whether to go on.
     fn look(&mut self, now: Instant) -> bool {
         self.ticks += 1;
         if self.ticks > SELDOM_AFTER && self.ticks % SELDOM_AFTER != 0 {
@@ -141,11 +144,11 @@ impl Loan {
         self.shared.wake_if_asleep();
     }
 
-    /// Takes back what has not been sent.
+    /// Takes back the bytes that have not been sent.
     ///
     /// # Errors
     ///
-    /// The one that sending has met.
+    /// The error that occurred while sending.
     pub(crate) fn take_back(&self, bytes: &mut Vec<u8>) -> io::Result<()> {
         self.since.store(NEVER, Ordering::SeqCst);
         let mut lent = self.lock();
@@ -157,7 +160,7 @@ impl Loan {
         self.since.load(Ordering::SeqCst) != NEVER
     }
 
-    /// Sends what was lent before this tick.
+    /// Sends the lent bytes, unless they were lent less than a tick ago.
     fn look(&self, tick: u64) {
         let since = self.since.load(Ordering::SeqCst);
         if since != NEVER && since < tick {
@@ -165,7 +168,7 @@ impl Loan {
         }
     }
 
-    /// Sends what there is, as far as that can be done at once.
+    /// Sends as many of the lent bytes as possible without waiting.
     fn send(&self) {
         let mut lent = self.lock();
         while !lent.bytes.is_empty() && lent.outcome.is_ok() {
@@ -184,7 +187,7 @@ impl Loan {
 }
 
 impl Shared {
-    /// Starts the thread if there is none. Returns whether there is one.
+    /// Starts the thread if it does not run. Returns whether it runs.
     fn start_thread(self: &Arc<Shared>) -> bool {
         let mut state = self.lock();
         if !state.has_thread {
@@ -201,12 +204,12 @@ impl Shared {
 
     fn wake_if_asleep(&self) {
         if self.is_asleep.load(Ordering::SeqCst) {
-            let _state = self.lock(); // it is asleep, or has not looked yet
+            let _state = self.lock(); // so the thread waits, or has not looked for work yet
             self.wakes.notify_one();
         }
     }
 
-    /// Looks once in each tick at what there is to do.
+    /// Does the work that there is, once in each tick.
     fn run(&self) {
         let mut idle_ticks = 0;
         loop {
@@ -220,13 +223,13 @@ impl Shared {
         }
     }
 
-    /// Does what there is to do. Returns whether there may be more in the next tick.
+    /// Does the work that there is. Returns whether there may be more in the next tick.
     fn look(&self, tick: u64) -> bool {
         let mut state = self.lock();
         state.loans.retain(|loan| loan.upgrade().inspect(|loan| loan.look(tick)).is_some());
         let mut closing = std::mem::take(&mut state.closing);
         let is_anything_lent = state.has_loans();
-        drop(state); // whoever has something to be closed should not wait for this
+        drop(state); // no thread with a connection to close should wait for this
         let now = Instant::now();
         closing.retain_mut(|connection| connection.look(now));
         let is_anything_closing = !closing.is_empty();
@@ -234,7 +237,7 @@ impl Shared {
         is_anything_lent || is_anything_closing
     }
 
-    /// Waits until there is something to do.
+    /// Waits until there is work.
     fn sleep(&self) {
         let state = self.lock();
         self.is_asleep.store(true, Ordering::SeqCst);

@@ -1,4 +1,5 @@
-//! A connection that lends what is to be sent while its request is answered (stage 12's lasting form).
+//! A connection that lends its pending answers while the next request is answered (stage 12's lasting
+//! form).
 
 use std::fs::File;
 use std::io;
@@ -10,17 +11,18 @@ use crate::protocol::transport::{Transfer, Transport};
 use crate::serve::helper::{Helper, Loan};
 use crate::transport::tcp::Tcp;
 
-/// TCP, and somebody who sends what is ready while the thread of the connection does something else.
+/// A TCP connection with a helper, which sends pending bytes while the connection's thread does
+/// something else.
 pub(crate) struct Lending<'s> {
     tcp: Tcp<'s>,
     stream: &'s Arc<TcpStream>,
     helper: &'s Helper,
-    /// Made when it is first needed: few connections have two requests at a time.
+    /// Created when it is first needed: few connections have two requests at a time.
     loan: Option<Arc<Loan>>,
 }
 
 impl<'s> Lending<'s> {
-    /// This connection, with this helper.
+    /// Creates a transport from this connection and this helper.
     pub(crate) fn new(tcp: Tcp<'s>, stream: &'s Arc<TcpStream>, helper: &'s Helper) -> Lending<'s> {
         Lending { tcp, stream, helper, loan: None }
     }

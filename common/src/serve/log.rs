@@ -1,4 +1,4 @@
-//! The log, which goes to stderr and never stops the service (stage 0).
+//! The log, which goes to stderr and never blocks the service (stage 0).
 
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::fmt::{Display, Write as _};
@@ -10,19 +10,19 @@ use std::time::{Duration, Instant};
 
 use crate::transport::client::Client;
 
-/// The most bytes that wait to be written. What comes when there are more is dropped, and counted.
+/// The most bytes that wait to be written. While there are more, new lines are dropped and counted.
 const MOST_WAITING: usize = 256 * 1024;
 
-/// After it has written something, the log waits so long for more, to write all of that together.
+/// How long the log waits for more lines after a write, to write all of them together.
 const PAUSE: Duration = Duration::from_millis(5);
 
-/// How long the end of the program waits for the log.
+/// How long the program waits for the log when it ends.
 const FLUSH_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// The lines that are to be written, and the thread that does it.
+/// The lines to be written, and the state of the thread that writes them.
 struct Log {
     state: Mutex<State>,
-    /// Signalled when there is something to write.
+    /// Signalled when there are lines to write.
     has_lines: Condvar,
     /// Signalled when everything has been written.
     is_written: Condvar,
@@ -36,11 +36,11 @@ struct State {
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Writer {
-    /// There is no such thread yet.
+    /// The thread has not been started.
     Missing,
-    /// It waits until there is something to write.
+    /// The thread waits for lines.
     Waiting,
-    /// It writes, or will look again soon.
+    /// The thread writes, or will look for lines again soon.
     Working,
 }
 
@@ -50,8 +50,8 @@ static LOG: Log = Log {
     is_written: Condvar::new(),
 };
 
-/// Writes a line to stderr, soon. It waits for nobody: a thread of its own does the writing, and if
-/// nobody reads stderr, lines are dropped, counted, and the number is said when somebody does.
+/// Writes a line to stderr soon, and never blocks its caller: a separate thread does the writing. If
+/// stderr is not read, lines are dropped and counted. Their number is logged once stderr is read again.
 ///
 /// ```
 /// common::log(format_args!("{} clients", 3));
@@ -70,7 +70,8 @@ pub fn log(message: impl Display) {
     }
 }
 
-/// Writes what is said about panics to the log, too: written straight to stderr, it could wait for ever.
+/// Writes the messages of panics to the log as well: written straight to stderr, they could block
+/// forever.
 pub(crate) fn panics() {
     panic::set_hook(Box::new(|panic| {
         let thread = thread::current();
@@ -81,12 +82,12 @@ pub(crate) fn panics() {
         };
         log(format_args!("{panic}{backtrace}"));
         if thread.name() == Some("main") {
-            flush(); // it may be the end of the program
+            flush(); // the program may end here
         }
     }));
 }
 
-/// Waits until all lines have been written, but not for long: for the end of the program.
+/// Waits until all lines have been written, for up to [`FLUSH_TIMEOUT`]: for the end of the program.
 pub(crate) fn flush() {
     let deadline = Instant::now() + FLUSH_TIMEOUT;
     let mut state = LOG.lock();
@@ -106,7 +107,7 @@ impl State {
         let thread = thread::Builder::new().name("log".to_owned());
         match thread.spawn(write_lines) {
             Ok(_) => self.writer = Writer::Working,
-            Err(_) => self.drop_all(), // perhaps there is a thread for the next line
+            Err(_) => self.drop_all(), // the next line tries again to start a thread
         }
     }
 
@@ -115,7 +116,7 @@ impl State {
         self.lines.clear();
     }
 
-    /// All that is to be written now.
+    /// Takes the lines to be written now, and the number of dropped ones.
     fn take(&mut self) -> String {
         let mut lines = std::mem::take(&mut self.lines);
         if self.dropped > 0 {
@@ -131,7 +132,7 @@ impl Log {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits until there is something to write.
+    /// Waits for lines to write, and takes them.
     fn next_lines(&self) -> String {
         let mut state = self.lock();
         while state.lines.is_empty() {
@@ -144,13 +145,13 @@ impl Log {
     }
 }
 
-/// Writes lines as they come, as long as the program runs. If nobody can read stderr any more, so be it:
-/// a server outlives the terminal or the pipe that its log went to.
+/// Writes lines as they come, while the program runs. Errors of stderr are ignored: a server outlives
+/// the terminal or the pipe that its log went to.
 fn write_lines() {
     loop {
         let lines = LOG.next_lines();
         if !cfg!(test) {
-            let _ = io::stderr().write_all(lines.as_bytes()); // unit tests say enough themselves
+            let _ = io::stderr().write_all(lines.as_bytes()); // unit tests print enough themselves
         }
         thread::sleep(PAUSE);
     }

@@ -1,4 +1,4 @@
-//! A limit for the number of connections (stage 12's lasting form).
+//! A limit on the number of connections (stage 12's lasting form).
 
 use std::net::{Shutdown, TcpStream};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -6,15 +6,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// How long a connection has to be idle before it may have to leave, in milliseconds. Before that, its next
+/// How long a connection must be idle before it may be evicted, in milliseconds. Before that, its next
 /// request may well be on its way.
 const LEAST_IDLE: u64 = 100;
 
-/// How often to look whether all requests have been answered.
+/// The time between two checks whether all requests have been answered.
 const PAUSE: Duration = Duration::from_millis(5);
 
-/// So many places for connections, and no more. When all are taken, the connection that has been idle
-/// longest has to leave its place to a new one, if it has been idle for a tenth of a second.
+/// A fixed number of places for connections. When all are taken, a new connection evicts the one that has
+/// been idle longest, if that one has been idle for a tenth of a second.
 #[derive(Debug)]
 pub(crate) struct Places {
     count: usize,
@@ -24,18 +24,18 @@ pub(crate) struct Places {
 
 #[derive(Debug, Default)]
 struct Registry {
-    /// What happens at each place, also at those whose connection has to leave.
+    /// What happens at each place, even if its connection has been evicted.
     spots: Vec<Option<Arc<Spot>>>,
     free: Vec<usize>,
     taken: usize,
-    /// Whether there are no more places for anybody.
+    /// Whether no more places are given out.
     is_closed: bool,
 }
 
-/// What happens at one place.
+/// A connection, and what it is doing.
 #[derive(Debug)]
 struct Spot {
-    /// One of the constants below, or the time since when the connection has been idle.
+    /// One of the constants below, or the time at which the connection became idle.
     state: AtomicU64,
     stream: Arc<TcpStream>,
 }
@@ -44,12 +44,12 @@ struct Spot {
 const BUSY: u64 = 0;
 /// A request has begun to arrive.
 const ARRIVING: u64 = 1;
-/// The connection has to leave.
+/// The connection has been evicted.
 const EVICTED: u64 = 2;
-/// Everything from here on is a time: milliseconds since the beginning, plus this.
+/// Values from here on are times: this constant plus the milliseconds since `Places::start`.
 const IDLE: u64 = 3;
 
-/// A place that is taken. It is free again when this is dropped.
+/// A place that is taken. Dropping it frees the place.
 #[derive(Debug)]
 pub(crate) struct Place {
     places: Arc<Places>,
@@ -62,8 +62,8 @@ impl Places {
         Arc::new(Places { count, start: Instant::now(), registry: Mutex::default() })
     }
 
-    /// Takes a place, if there is one, or an idle connection that can leave one. The connection counts as
-    /// busy at first.
+    /// Takes a free place, or the place of an idle connection, which is evicted. Returns `None` if neither
+    /// exists, and after [`Places::close`]. The new connection counts as busy at first.
     pub(crate) fn take(self: &Arc<Places>, stream: &Arc<TcpStream>) -> Option<Place> {
         let mut registry = self.lock();
         let has_room =
@@ -77,20 +77,20 @@ impl Places {
         Some(Place { places: Arc::clone(self), spot, index })
     }
 
-    /// Has the connection leave that has been idle longest, if one is idle: its descriptor will be free
-    /// soon.
+    /// Evicts the connection that has been idle longest, if any has been idle long enough: its descriptor
+    /// will be free soon. Returns whether one was evicted.
     pub(crate) fn evict_idlest(&self) -> bool {
         self.lock().evict_idlest(self.now())
     }
 
-    /// The time, as the state of an idle connection.
+    /// Returns the time, as the state of a connection that becomes idle now.
     fn now(&self) -> u64 {
         let millis = u64::try_from(self.start.elapsed().as_millis()).unwrap_or(0);
         IDLE.saturating_add(millis)
     }
 
-    /// Lets nobody take a place any more, and has all leave that are not busy. Waits until nobody is, but
-    /// no longer than `time`, and no longer than `is_urgent` allows. Returns whether all have left.
+    /// Gives out no more places, and evicts all connections that are not busy. Waits until none is busy,
+    /// for up to `time`, or until `is_urgent` returns `true`. Returns whether none is busy any more.
     pub(crate) fn close(&self, time: Duration, is_urgent: impl Fn() -> bool) -> bool {
         let deadline = Instant::now() + time;
         self.lock().is_closed = true;
@@ -131,7 +131,7 @@ impl Registry {
         evicted
     }
 
-    /// Has all leave that are not busy. Returns whether nobody is left.
+    /// Evicts all connections that are not busy. Returns whether none is left.
     fn evict_all(&mut self) -> bool {
         let mut nobody_is_busy = true;
         for spot in self.spots.iter().flatten() {
@@ -150,19 +150,19 @@ impl Registry {
 }
 
 impl Spot {
-    /// Has the connection leave, if nothing has happened since it was in this state.
+    /// Evicts the connection, if it is still in this state. Returns whether it was.
     fn evict(&self, state: u64) -> bool {
         let is_unchanged = self
             .state
             .compare_exchange(state, EVICTED, Ordering::AcqRel, Ordering::Acquire)
             .is_ok();
         if is_unchanged {
-            let _ = self.stream.shutdown(Shutdown::Both); // whoever waits for it will notice
+            let _ = self.stream.shutdown(Shutdown::Both); // wakes up the thread that waits for it
         }
         is_unchanged
     }
 
-    /// Returns whether the connection may stay.
+    /// Changes the state, unless the connection has been evicted. Returns whether the connection may stay.
     fn change(&self, to: u64) -> bool {
         let may_stay = |state| (state != EVICTED).then_some(to);
         self.state.fetch_update(Ordering::AcqRel, Ordering::Acquire, may_stay).is_ok()
@@ -170,17 +170,17 @@ impl Spot {
 }
 
 impl Place {
-    /// Says that the connection waits for a request. Returns whether it may stay.
+    /// Marks the connection as idle. Returns whether it may stay.
     pub(crate) fn rest(&self) -> bool {
         self.spot.change(self.places.now())
     }
 
-    /// Says that a request has begun to arrive. Returns whether the connection may stay.
+    /// Marks the connection as receiving a request. Returns whether it may stay.
     pub(crate) fn begin(&self) -> bool {
         self.spot.change(ARRIVING)
     }
 
-    /// Says that a request is being answered. Returns whether the connection may stay.
+    /// Marks the connection as answering a request. Returns whether it may stay.
     pub(crate) fn work(&self) -> bool {
         self.spot.change(BUSY)
     }
@@ -201,15 +201,15 @@ mod tests {
     use super::*;
     use std::net::{Ipv4Addr, TcpListener};
 
-    /// A connection, and its other end.
+    /// Returns a connection, and its other end.
     fn connection() -> (Arc<TcpStream>, TcpStream) {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
-        let address = listener.local_addr().expect("it is bound");
-        let peer = TcpStream::connect(address).expect("it listens");
-        (Arc::new(listener.accept().expect("somebody has connected").0), peer)
+        let address = listener.local_addr().expect("the socket is bound");
+        let peer = TcpStream::connect(address).expect("the socket listens");
+        (Arc::new(listener.accept().expect("the peer has connected").0), peer)
     }
 
-    /// Places at which somebody can have been idle for some seconds.
+    /// Returns places at which a connection can have been idle for some seconds.
     fn opened_long_ago(count: usize) -> Arc<Places> {
         let start = Instant::now() - Duration::from_secs(10);
         Arc::new(Places { count, start, registry: Mutex::default() })
@@ -235,9 +235,9 @@ mod tests {
         assert!(places.take(&streams[3].0).is_none(), "they have only just been served");
         early.spot.state.store(IDLE + 1, Ordering::Release);
         late.spot.state.store(IDLE + 2, Ordering::Release);
-        let new = places.take(&streams[3].0).expect("one has to leave");
+        let new = places.take(&streams[3].0).expect("one is evicted");
         assert!(busy.work() && !early.work() && late.work());
-        assert!(!early.rest(), "it stays so");
+        assert!(!early.rest(), "it stays evicted");
         assert!(places.take(&streams[3].0).is_none());
         drop(early);
         assert!(places.take(&streams[3].0).is_none(), "its place was given away already");
@@ -253,7 +253,7 @@ mod tests {
         let place = places.take(&stream).expect("room");
         place.spot.state.store(IDLE, Ordering::Release);
         assert!(places.evict_idlest());
-        assert_eq!((&*stream).read(&mut [0]).expect("it has ended"), 0);
+        assert_eq!((&*stream).read(&mut [0]).expect("the stream has ended"), 0);
     }
 
     #[test]
@@ -265,7 +265,7 @@ mod tests {
         assert!(!places.close(Duration::from_millis(1), || false));
         assert!(!idle.work() && !begun.work() && busy.work());
         assert!(places.take(&stream).is_none());
-        assert!(!places.close(Duration::from_secs(600), || true), "somebody is in a hurry");
+        assert!(!places.close(Duration::from_secs(600), || true), "the close is urgent");
         drop(busy);
         assert!(places.close(Duration::ZERO, || false));
     }

@@ -1,4 +1,4 @@
-//! A server with limits (stage 12's lasting form): so many clients, so much time, and a good end.
+//! A server with limits on connections and times, and with a graceful stop (stage 12's lasting form).
 
 use std::io;
 use std::net::{SocketAddr, TcpStream};
@@ -26,17 +26,18 @@ use crate::serve::threads::cannot_accept;
 use crate::transport::listener::Listener;
 use crate::transport::tcp::{self, Tcp};
 
-/// How many clients at a time are told that there is no room for them. More are hung up on.
+/// The most clients at a time that are refused with 503. Further connections are closed without a
+/// response.
 const MOST_TURNED_AWAY: usize = 64;
 
-/// How long a client that is turned away may take to notice.
+/// How long a client that is refused with 503 may take to read the response, and then to close the
+/// connection.
 const TURN_AWAY_TIME: Duration = Duration::from_secs(1);
 
-/// How many threads that have nothing to do wait for a connection. More of them end.
+/// The most idle threads that wait for a connection. Further ones end.
 const SPARE: usize = 32;
 
-/// A server that is bound to its port, with a thread for each connection and a limit for their
-/// number.
+/// A server that is bound to its port, with a thread for each connection and a limit on their number.
 ///
 /// ```no_run
 /// use common::{Limits, Listener, Response, Service};
@@ -53,7 +54,7 @@ pub struct Service {
 struct Shared {
     limits: Limits,
     is_quiet: bool,
-    /// `None` once the service has been stopped: then the port is free as soon as nobody waits for a
+    /// `None` once the service has been stopped. Then the port is free as soon as no thread waits for a
     /// connection.
     listener: Mutex<Option<Listener>>,
     address: SocketAddr,
@@ -64,20 +65,20 @@ struct Shared {
     turned_away: AtomicUsize,
     is_stopping: AtomicBool,
     is_urgent: AtomicBool,
-    /// Signalled when it is to stop.
+    /// Signalled when the service is asked to stop.
     stops: Condvar,
 }
 
-/// What a service does with requests.
+/// The function that answers requests.
 type Route = dyn Fn(&Request) -> io::Result<Response> + Send + Sync;
 
 impl Service {
-    /// A service on this listener. If the system cannot serve as many connections as the limits allow,
-    /// they are lowered, and the log says so.
+    /// Creates a service on this listener. If the system cannot serve as many connections as the limits
+    /// allow, their number is lowered, and the log says so.
     ///
     /// # Errors
     ///
-    /// When the system refuses the time limits.
+    /// When the system refuses the timeouts.
     pub fn new(listener: Listener, limits: Limits) -> io::Result<Service> {
         let max_connections = capacity::fitting(limits.max_connections);
         listener.prepare(limits.idle_timeout)?;
@@ -97,7 +98,7 @@ impl Service {
         Ok(Service { shared: Arc::new(shared) })
     }
 
-    /// Says whether requests are logged only when they are refused or fail.
+    /// Sets whether only those requests are logged that are refused or fail.
     #[must_use]
     pub fn quiet(mut self, is_quiet: bool) -> Service {
         if let Some(shared) = Arc::get_mut(&mut self.shared) {
@@ -106,24 +107,25 @@ impl Service {
         self
     }
 
-    /// The address that it listens on.
+    /// Returns the address that the service listens on.
     pub fn address(&self) -> SocketAddr {
         self.shared.address
     }
 
-    /// A function that stops the service, for a signal to call. Called again, it makes the service
-    /// wait for nobody. It needs no thread, no descriptor, and waits for nothing.
+    /// Returns a function that stops the service, for a signal to call. A second call makes the service
+    /// stop without waiting for requests. The function needs no thread and no descriptor, and does not
+    /// block.
     pub fn stopper(&self) -> impl Fn() + Send + use<> {
         let shared = Arc::clone(&self.shared);
         move || shared.stop()
     }
 
-    /// Answers requests with what `route` makes of them, until the service is stopped. Then it
-    /// takes no more connections, and waits for the requests that are being answered, for
-    /// [`Limits::stop_timeout`] at most. Returns whether all of them were.
+    /// Answers requests with the responses of `route`, until the service is stopped. Then it accepts no
+    /// more connections, and waits up to [`Limits::stop_timeout`] for the requests that are being
+    /// answered. Returns whether all of them were.
     ///
-    /// A request that breaks a rule never reaches `route`. A panic in `route` costs its client a
-    /// 500, and nobody else anything.
+    /// A request that breaks a rule never reaches `route`. If `route` panics, its client gets a 500, and
+    /// no other client is affected.
     pub fn run(
         self,
         route: impl Fn(&Request) -> io::Result<Response> + Send + Sync + 'static,
@@ -131,7 +133,7 @@ impl Service {
         let shared = self.shared;
         let route: Arc<Route> = Arc::new(route);
         while !shared.is_stopping.load(Ordering::Acquire) && !start_worker(&shared, &route) {
-            thread::sleep(crate::serve::threads::PAUSE); // perhaps there is a thread then
+            thread::sleep(crate::serve::threads::PAUSE); // there may be a thread then
         }
         shared.wait_for_stop();
         let is_urgent = || shared.is_urgent.load(Ordering::Relaxed);
@@ -162,7 +164,7 @@ impl Shared {
         self.listener.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits for a connection. `None` when the service has been stopped.
+    /// Waits for a connection. Returns `None` when the service has been stopped.
     fn accept(&self) -> Option<io::Result<(TcpStream, SocketAddr)>> {
         let listener = self.lock_listener().clone()?;
         self.waiting.fetch_add(1, Ordering::AcqRel);
@@ -172,14 +174,14 @@ impl Shared {
     }
 }
 
-/// Starts a thread that accepts connections and serves them. Returns whether there is one.
+/// Starts a thread that accepts connections and serves them. Returns whether it was started.
 fn start_worker(shared: &Arc<Shared>, route: &Arc<Route>) -> bool {
     let (shared, route) = (Arc::clone(shared), Arc::clone(route));
     thread::Builder::new().spawn(move || work(&shared, &route)).is_ok()
 }
 
-/// Accepts a connection, serves it, and accepts the next one. Somebody else has to wait for connections
-/// meanwhile; if nobody does, a new thread is started.
+/// Accepts a connection, serves it, and accepts the next one. While this thread serves, another one has
+/// to wait for connections. If none does, a new thread is started.
 ///
 /// So a connection is never handed from one thread to another, which would take longer than to answer a
 /// small request.
@@ -193,7 +195,7 @@ fn work(shared: &Arc<Shared>, route: &Arc<Route>) {
                 let arrival = Arrival { stream: Arc::new(stream), peer, shared, route };
                 arrival.admit(has_successor, &mut connection);
             }
-            // Nobody has come for a while: the listener has the time limits of its connections.
+            // No client has connected in time: the listener has the timeouts of its connections.
             Err(error) if tcp::is_timeout(&error) => {}
             Err(error) => {
                 if has_no_descriptor(&error) {
@@ -208,7 +210,7 @@ fn work(shared: &Arc<Shared>, route: &Arc<Route>) {
     }
 }
 
-/// A client, and what it is served with.
+/// A client that has connected, and what is needed to serve it.
 struct Arrival<'s> {
     stream: Arc<TcpStream>,
     peer: SocketAddr,
@@ -217,11 +219,11 @@ struct Arrival<'s> {
 }
 
 impl Arrival<'_> {
-    /// Serves the client, if there is room for it.
+    /// Serves the client if a place is free, or else refuses it with 503.
     fn admit(self, has_successor: bool, connection: &mut Connection) {
         let (stream, peer) = (Arc::clone(&self.stream), self.peer);
-        // A thread that serves a client cannot accept others. When no thread can be had that could, this
-        // client is turned away, although there may be a place for it.
+        // A thread that serves a client cannot accept others. If no other thread can, this client is
+        // refused with 503, even if a place is free for it.
         let place = if has_successor { self.shared.places.take(&stream) } else { None };
         let outcome = match place {
             Some(place) => self.serve(place, connection),
@@ -233,7 +235,8 @@ impl Arrival<'_> {
         }
     }
 
-    /// Tells the client that there is no room for it, unless too many are told so at this moment.
+    /// Refuses the client with 503. If too many clients are being refused at this moment, closes the
+    /// connection without a response.
     fn turn_away(self, has_time: bool) -> io::Result<()> {
         let told = self.shared.turned_away.fetch_add(1, Ordering::AcqRel);
         let outcome = if told < MOST_TURNED_AWAY { self.say_full(has_time) } else { Ok(()) };
@@ -254,7 +257,8 @@ impl Arrival<'_> {
         Ok(())
     }
 
-    /// Answers the requests of the client until either side wants no more, and closes its connection.
+    /// Answers the requests of the client until either side ends the conversation, then closes the
+    /// connection.
     fn serve(self, place: Place, connection: &mut Connection) -> io::Result<()> {
         connection.restart();
         let handler = Logged {
@@ -278,8 +282,8 @@ impl Arrival<'_> {
 const FULL: Refused =
     Refused { status: 503, why: "there are too many clients here; try again soon" };
 
-/// Drives a connection, and tells its place at each step whether it may be closed in favour of a new
-/// client: while it rests between two requests it may.
+/// Drives a connection, and tells its place at each step whether it may be evicted in favour of a new
+/// client: it may while it is idle between two requests.
 fn talk(
     connection: &mut Connection,
     transport: &mut dyn Transport,
@@ -289,7 +293,7 @@ fn talk(
     loop {
         match connection.advance() {
             Next::Bytes => {
-                connection.flush(transport)?; // before it rests: what is not sent would be lost
+                connection.flush(transport)?; // before it may be evicted: unsent bytes would be lost
                 let may_stay = if connection.is_idle() { place.rest() } else { place.begin() };
                 if !may_stay {
                     return Ok(Closing::AtOnce);
@@ -303,13 +307,13 @@ fn talk(
     }
 }
 
-/// What the route makes of a request, or what a refusal looks like.
+/// Returns the route's response to a request, or the response to a refusal.
 fn call(route: &Arc<Route>, request: Result<&Request, Refused>) -> Response {
     let request = match request {
         Ok(request) => request,
         Err(refused) => return Response::refused(refused),
     };
-    // What a panic leaves behind is used no more: the connection ends.
+    // What a panic leaves behind is not used again: the connection ends.
     let answered = panic::catch_unwind(AssertUnwindSafe(|| route(request)));
     answered
         .map(|response| response.unwrap_or_else(Response::failed))
@@ -318,7 +322,7 @@ fn call(route: &Arc<Route>, request: Result<&Request, Refused>) -> Response {
 
 const MISTAKE: Refused = Refused { status: 500, why: "this server has made a mistake" };
 
-/// Adds what every response has.
+/// Adds what every response has: the date and, to an error, a body.
 fn finish(response: Response) -> Response {
     response.explained().dated(&clock::date())
 }
@@ -330,10 +334,10 @@ mod tests {
     use std::io::{Read, Write};
     use std::thread::JoinHandle;
 
-    /// A service that echoes bodies, and panics when it is asked to.
+    /// Starts a service that echoes bodies, and panics when it is asked to.
     fn start(limits: Limits) -> (SocketAddr, impl Fn() + Send + 'static, JoinHandle<()>) {
         let listener = Listener::bind(0).expect("a free port");
-        let service = Service::new(listener, limits).expect("the system takes time limits");
+        let service = Service::new(listener, limits).expect("the system accepts timeouts");
         let address = service.address();
         let stop = service.stopper();
         let route = |request: &Request| match request.path().0 {
@@ -359,7 +363,7 @@ mod tests {
         )
     }
 
-    /// A stream of which nothing comes for a while.
+    /// A stream that gives nothing for ten minutes.
     struct Silence;
 
     impl Read for Silence {
@@ -371,21 +375,21 @@ mod tests {
 
     /// Sends a request that is the last on its connection, and returns the answer's status line.
     fn ask(address: SocketAddr, line: &str, fields_and_body: &str) -> String {
-        let mut stream = TcpStream::connect(address).expect("it listens");
+        let mut stream = TcpStream::connect(address).expect("the service listens");
         let request = format!("{line}\r\nHost: a\r\nConnection: close\r\n{fields_and_body}");
-        stream.write_all(request.as_bytes()).expect("it reads");
+        stream.write_all(request.as_bytes()).expect("the service reads");
         let mut answer = String::new();
-        stream.read_to_string(&mut answer).expect("it answers");
+        stream.read_to_string(&mut answer).expect("the service answers");
         answer.lines().next().unwrap_or_default().to_owned()
     }
 
-    /// Sends the head of a request, and waits until the service waits for the body.
+    /// Sends the head of a request, and returns when the service waits for the body.
     fn begin_upload(address: SocketAddr) -> TcpStream {
-        let mut stream = TcpStream::connect(address).expect("it listens");
+        let mut stream = TcpStream::connect(address).expect("the service listens");
         let request =
             b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\nExpect: 100-continue\r\n\r\n";
-        stream.write_all(request).expect("it reads");
-        stream.read_exact(&mut [0; 25]).expect("it says 100 Continue");
+        stream.write_all(request).expect("the service reads");
+        stream.read_exact(&mut [0; 25]).expect("100 Continue arrives");
         stream
     }
 
@@ -400,7 +404,7 @@ mod tests {
         );
         assert_eq!(ask(address, GOOD.0, GOOD.1), "HTTP/1.1 200 OK");
         stop();
-        running.join().expect("it ends");
+        running.join().expect("the service ends");
         assert!(TcpStream::connect(address).is_err());
     }
 
@@ -408,35 +412,35 @@ mod tests {
     fn chunks_are_put_together_and_the_next_request_is_found() {
         let (address, stop, running) = start(Limits { max_body: 10, ..Limits::default() });
         let chunks = "Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n";
-        let mut stream = TcpStream::connect(address).expect("it listens");
+        let mut stream = TcpStream::connect(address).expect("the service listens");
         let first = format!("POST /a HTTP/1.1\r\nHost: a\r\n{chunks}");
         let last = format!("POST /b HTTP/1.1\r\nHost: a\r\nConnection: close\r\n{chunks}");
-        stream.write_all((first + &last).as_bytes()).expect("it reads");
+        stream.write_all((first + &last).as_bytes()).expect("the service reads");
         let mut answers = String::new();
-        stream.read_to_string(&mut answers).expect("it answers");
+        stream.read_to_string(&mut answers).expect("the service answers");
         assert_eq!(answers.matches("\r\n\r\nabcde").count(), 2, "{answers}");
         let too_large = "Transfer-Encoding: chunked\r\n\r\nb\r\n0123456789a\r\n0\r\n\r\n";
         assert_eq!(ask(address, GOOD.0, too_large), "HTTP/1.1 413 Content Too Large");
         stop();
-        running.join().expect("it ends");
+        running.join().expect("the service ends");
     }
 
     #[test]
     fn what_is_held_does_not_wait_for_a_stream() {
         for version in ["1.0", "1.1"] {
             let (address, _, _running) = start(Limits::default());
-            let mut stream = TcpStream::connect(address).expect("it listens");
+            let mut stream = TcpStream::connect(address).expect("the service listens");
             let requests = format!(
                 "GET /quick HTTP/1.1\r\nHost: a\r\n\r\n\
                  GET /endless HTTP/{version}\r\nHost: a\r\n\r\n\r\n"
             );
-            stream.write_all(requests.as_bytes()).expect("it reads");
+            stream.write_all(requests.as_bytes()).expect("the service reads");
             stream.set_read_timeout(Some(Duration::from_secs(30))).expect("not zero");
             let mut answers = Vec::new();
             while !answers.windows(5).any(|it| it == b"begin") {
                 let mut block = [0; 1000];
-                let count = stream.read(&mut block).expect("it sends what there is");
-                assert!(count > 0, "it has not ended");
+                let count = stream.read(&mut block).expect("it sends what is ready");
+                assert!(count > 0, "the stream has not ended");
                 answers.extend_from_slice(&block[..count]);
             }
         }
@@ -445,15 +449,15 @@ mod tests {
     #[test]
     fn what_is_ready_does_not_wait_for_a_slow_handler() {
         let (address, _, _running) = start(Limits::default());
-        let mut stream = TcpStream::connect(address).expect("it listens");
+        let mut stream = TcpStream::connect(address).expect("the service listens");
         let quick = "GET /quick HTTP/1.1\r\nHost: a\r\n\r\n";
         let requests = format!("{quick}{quick}GET /slow HTTP/1.1\r\nHost: a\r\n\r\n");
-        stream.write_all(requests.as_bytes()).expect("it reads");
+        stream.write_all(requests.as_bytes()).expect("the service reads");
         stream.set_read_timeout(Some(Duration::from_secs(30))).expect("not zero");
         let mut answers = String::new();
         while answers.matches("HTTP/1.1 200").count() < 2 {
             let mut block = [0; 1000];
-            let count = stream.read(&mut block).expect("it sends what there is");
+            let count = stream.read(&mut block).expect("it sends what is ready");
             answers.push_str(&String::from_utf8_lossy(&block[..count]));
         }
     }
@@ -467,25 +471,25 @@ mod tests {
             assert_eq!(ask(address, GOOD.0, &rest), "HTTP/1.1 200 OK");
         }
         stop();
-        running.join().expect("it ends");
+        running.join().expect("the service ends");
     }
 
     #[test]
     fn a_slow_body_is_given_up() {
         let limits = Limits { body_timeout: Duration::from_millis(300), ..Limits::default() };
         let (address, stop, running) = start(limits);
-        let mut stream = TcpStream::connect(address).expect("it listens");
+        let mut stream = TcpStream::connect(address).expect("the service listens");
         stream.set_read_timeout(Some(Duration::from_millis(50))).expect("not zero");
         let head = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10000\r\n\r\n";
-        stream.write_all(head).expect("it reads");
+        stream.write_all(head).expect("the service reads");
         let mut answer = [0; 12];
         while stream.read(&mut answer).is_err() {
-            stream.write_all(b"a").expect("it has not answered yet"); // twenty bytes in a second
+            stream.write_all(b"a").expect("there is no answer yet"); // twenty bytes per second
         }
         assert_eq!(&answer, b"HTTP/1.1 408");
         assert_eq!(ask(address, GOOD.0, GOOD.1), "HTTP/1.1 200 OK");
         stop();
-        running.join().expect("it ends");
+        running.join().expect("the service ends");
     }
 
     #[test]
@@ -495,7 +499,7 @@ mod tests {
         let _client = begin_upload(address);
         stop();
         stop();
-        running.join().expect("it ends, though the request has not");
+        running.join().expect("the service ends before the request");
     }
 
     #[test]
@@ -506,14 +510,14 @@ mod tests {
             ..Limits::default()
         };
         let (address, stop, running) = start(limits);
-        let mut stream = TcpStream::connect(address).expect("it listens");
+        let mut stream = TcpStream::connect(address).expect("the service listens");
         let request = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhi\r\n";
-        stream.write_all(request).expect("it reads");
+        stream.write_all(request).expect("the service reads");
         let mut answers = String::new();
-        stream.read_to_string(&mut answers).expect("it closes the connection in the end");
+        stream.read_to_string(&mut answers).expect("the service closes the connection");
         assert_eq!(answers.matches("HTTP/1.1").count(), 1, "{answers}");
         stop();
-        running.join().expect("it ends");
+        running.join().expect("the service ends");
     }
 
     #[test]
@@ -522,6 +526,6 @@ mod tests {
         let (address, stop, running) = start(limits);
         let _client = begin_upload(address);
         stop();
-        running.join().expect("it ends, though the request has not");
+        running.join().expect("the service ends before the request");
     }
 }

@@ -1,14 +1,14 @@
-//! The signals by which a program is asked to end, which are not the lesson (from stage 1).
+//! The signals that ask a program to end, which are not part of the lesson (from stage 1).
 
 use std::io;
 
-/// Calls `stop` in a thread of its own each time that somebody asks the program to end: with Ctrl-C, or
-/// by one of the signals SIGTERM and SIGHUP. A signal that is ignored when the program starts stays
-/// ignored, as `nohup` wants it.
+/// Calls `stop` in a separate thread each time the program is asked to end: with Ctrl-C, or by the
+/// signal SIGTERM or SIGHUP. A signal that was ignored when the program started stays ignored, as
+/// `nohup` expects.
 ///
 /// # Errors
 ///
-/// When the system refuses.
+/// When the system refuses the handlers or the thread.
 pub fn on_stop(stop: impl Fn() + Send + 'static) -> io::Result<()> {
     listen(stop)
 }
@@ -31,8 +31,8 @@ fn is_ignored(signal: i32) -> bool {
     mask >> (signal - 1) & 1 == 1
 }
 
-/// Elsewhere there is no way to ask. What `nohup` ignores is left alone: it ends the program at once, or
-/// not at all.
+/// On other systems there is no way to ask. The signal that `nohup` ignores is left alone: it ends the
+/// program at once, or not at all.
 #[cfg(all(unix, not(target_os = "linux")))]
 fn is_ignored(signal: i32) -> bool {
     signal == signal_hook::consts::SIGHUP
@@ -43,7 +43,8 @@ fn listen(stop: impl Fn() + Send + 'static) -> io::Result<()> {
     ctrlc::set_handler(stop).map_err(io::Error::other)
 }
 
-/// Has a file that grows beyond what the user may store be an error, and not the end of the program.
+/// Lets a write fail with an error if a file grows beyond the user's limit. Otherwise the signal SIGXFSZ
+/// would end the program.
 #[cfg(unix)]
 pub(crate) fn survive_large_files() {
     let _ = signal_hook::flag::register(signal_hook::consts::SIGXFSZ, std::sync::Arc::default());

@@ -9,17 +9,17 @@ use crate::serve::log::log;
 use crate::transport::client::Client;
 use crate::transport::listener::Listener;
 
-/// How long to wait before the next try when no connection can be accepted.
+/// How long to wait before the next attempt when no connection can be accepted.
 pub(crate) const PAUSE: Duration = Duration::from_millis(50);
 
-/// Calls `attend` for each client, in a thread of its own, for ever.
+/// Calls `attend` for each client, in a separate thread, until the listener is stopped.
 ///
-/// A client for whom the system has no thread is hung up on, and the next one gets a new try; a
-/// panic in `attend` ends its thread and nothing else.
+/// If the system has no thread for a client, its connection is closed, and the next client gets a new
+/// attempt. A panic in `attend` ends its thread and nothing else.
 ///
 /// # Errors
 ///
-/// None: it never returns. The type saves its callers a line.
+/// None. The type saves its callers a line.
 pub fn serve(
     listener: Listener,
     attend: impl Fn(&Client) + Send + Sync + 'static,
@@ -39,8 +39,9 @@ pub fn serve(
 impl Iterator for Listener {
     type Item = Client;
 
-    /// Waits for the next client, as long as it takes. A connection that fails before it is accepted is
-    /// logged and skipped; so is a shortage of file descriptors, after a pause.
+    /// Waits for the next client, without a time limit. Returns `None` when the listener has been
+    /// stopped. A connection that fails before it is accepted is logged and skipped. So is any other
+    /// error, such as a shortage of file descriptors, but after a pause.
     fn next(&mut self) -> Option<Client> {
         loop {
             match self.accept() {
@@ -55,7 +56,7 @@ impl Iterator for Listener {
     }
 }
 
-/// Logs that no connection could be accepted, and waits a little if the system is to blame.
+/// Logs that no connection could be accepted, and waits a little unless the client caused that.
 pub(crate) fn cannot_accept(error: &io::Error) {
     log(format_args!("cannot accept a connection: {error}"));
     if error.kind() != io::ErrorKind::ConnectionAborted {

@@ -1,4 +1,4 @@
-//! A client's connection: timed, and closed gently (stage 1's lasting form).
+//! A client's connection, with timeouts and a lingering close (stage 1's lasting form).
 
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -10,19 +10,18 @@ use crate::message::refused::Refused;
 use crate::message::stream::Stream;
 use crate::transport::tcp;
 
-/// How long a read or a write may take before the client is given up, if nobody says otherwise.
+/// How long a read or a write may take by default, before the server gives up on the client.
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A client's connection: to be read and written through `&Client`, as a `&TcpStream` is.
+/// A client's connection. It is read and written through `&Client`, as a `&TcpStream` is.
 ///
-/// A read or a write that waits for longer than 10 seconds, or what `--timeout` says, is an error: the
-/// [`Refused`] 408 when the client says nothing, `ConnectionAborted` when it takes nothing.
+/// A read or a write that waits for longer than 10 seconds, or than `--timeout` says, fails: with the [`Refused`] 408
+/// when the client sends nothing, with `ConnectionAborted` when it takes nothing.
 ///
-/// Dropping a client that has been answered closes its connection gently. If bytes that nobody has read were still in the
-/// socket, closing it would make the kernel send a reset, which destroys a response that the client
-/// has not read yet (RFC 9112, section 9.6). So the server says that it is done, then reads and
-/// forgets what still comes, until the client closes too, is silent for 2 seconds, or has talked
-/// for 30.
+/// Dropping a client that has been answered closes its connection with a lingering close. If the socket still held
+/// unread bytes, closing it would make the kernel send a reset, which destroys a response that the client has not
+/// read yet (RFC 9112, section 9.6). So the server closes its own side first, then reads and discards what still
+/// arrives, until the client closes as well, is silent for 2 seconds, or has kept sending for 30.
 #[derive(Debug)]
 pub struct Client {
     stream: TcpStream,
@@ -43,35 +42,35 @@ impl Client {
         Ok(Client { stream, peer, timeout, is_answered: AtomicBool::new(false) })
     }
 
-    /// The client's address and port.
+    /// Returns the client's address and port.
     pub fn peer(&self) -> SocketAddr {
         self.peer
     }
 
-    /// How long a read or a write may take.
+    /// Returns how long a read or a write may take.
     pub(crate) fn timeout(&self) -> Duration {
         self.timeout
     }
 
-    /// Lets the next reads wait for so long at most. Less than a millisecond counts as one.
+    /// Lets the next reads wait up to `time`. Less than a millisecond counts as one.
     ///
     /// # Errors
     ///
-    /// When the system refuses.
+    /// When the system refuses the timeout.
     pub fn limit_reads(&self, time: Duration) -> io::Result<()> {
         self.stream.set_read_timeout(Some(time.max(Duration::from_millis(1))))
     }
 
-    /// Lets the next writes wait for so long at most. Less than a millisecond counts as one.
+    /// Lets the next writes wait up to `time`. Less than a millisecond counts as one.
     ///
     /// # Errors
     ///
-    /// When the system refuses.
+    /// When the system refuses the timeout.
     pub fn limit_writes(&self, time: Duration) -> io::Result<()> {
         self.stream.set_write_timeout(Some(time.max(Duration::from_millis(1))))
     }
 
-    /// Its socket, to be written to.
+    /// Returns the socket for writing. From now on the client counts as answered.
     pub(crate) fn stream(&self) -> &TcpStream {
         self.is_answered.store(true, Ordering::Relaxed);
         &self.stream
@@ -103,7 +102,7 @@ impl Stream for &Client {
     }
 }
 
-/// Names the error of a client that takes nothing.
+/// Turns a timeout into the error for a client that takes nothing.
 fn deaf(error: io::Error) -> io::Error {
     if tcp::is_timeout(&error) {
         io::Error::new(io::ErrorKind::ConnectionAborted, "the client took nothing for too long")

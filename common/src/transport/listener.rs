@@ -1,4 +1,4 @@
-//! A socket that listens (stage 1's lasting form).
+//! A listening socket (stage 1's lasting form).
 
 use std::io;
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -14,11 +14,11 @@ use crate::transport::tcp::INHERITS;
 
 /// A socket that accepts connections, for any number of threads at a time, until it is stopped.
 ///
-/// It is also an endless iterator of [`Client`](crate::Client)s.
+/// It is also an iterator of [`Client`](crate::Client)s, which ends when the listener is stopped.
 #[derive(Debug, Clone)]
 pub struct Listener {
     shared: Arc<Shared>,
-    /// What its clients have for each read and write.
+    /// How long its clients may take for each read and each write.
     timeout: Duration,
 }
 
@@ -27,13 +27,13 @@ struct Shared {
     socket: TcpListener,
     address: SocketAddr,
     is_stopped: AtomicBool,
-    /// A socket that is made beforehand: there may be no descriptor for one when it is needed.
+    /// A socket that is created beforehand: there may be no descriptor left for one when it is needed.
     reserve: Mutex<Option<Socket>>,
 }
 
 impl Listener {
-    /// Binds `port` of 127.0.0.1, or a free port if it is 0, and lets as many clients wait to be
-    /// accepted as the system allows.
+    /// Binds `port` of 127.0.0.1, or a free port if it is 0, with the longest backlog that the system
+    /// allows.
     ///
     /// # Errors
     ///
@@ -41,11 +41,11 @@ impl Listener {
     pub fn bind(port: u16) -> io::Result<Listener> {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
         if cfg!(unix) {
-            // The port of a connection that was closed a moment ago is not taken. (Under Windows this
-            // option would let two programs have the same port.)
+            // Without this option, a connection that was closed a moment ago would keep the port taken.
+            // (Under Windows it would let two programs have the same port.)
             socket.set_reuse_address(true)?;
         }
-        socket.set_tcp_nodelay(true)?; // which its connections inherit, where that is the custom
+        socket.set_tcp_nodelay(true)?; // which its connections inherit on some systems
         socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, port)).into())?;
         socket.listen(i32::MAX)?;
         let socket = TcpListener::from(socket);
@@ -56,24 +56,24 @@ impl Listener {
         Ok(Listener { shared, timeout: TIMEOUT })
     }
 
-    /// Gives its [`Client`](crate::Client)s so much time for each read and each write.
+    /// Sets how long its [`Client`](crate::Client)s may take for each read and each write.
     #[must_use]
     pub fn with_timeout(self, timeout: Duration) -> Listener {
         Listener { timeout, ..self }
     }
 
-    /// The time that its clients have for each read and each write.
+    /// Returns how long its clients may take for each read and each write.
     pub(crate) fn timeout(&self) -> Duration {
         self.timeout
     }
 
-    /// Gives its connections beforehand the time limits that [`Tcp::prepared`](crate::transport::tcp::Tcp)
-    /// takes for granted: under Linux they inherit them, and need not be told one by one. Then accepting has
-    /// a time limit, too.
+    /// Sets the timeouts that [`Tcp::prepared`](crate::transport::tcp::Tcp) expects its connections to have.
+    /// Under Linux, connections inherit the timeouts of the listener, so that they need not be set for each
+    /// one. Accepting has a timeout as well then. Other systems set none here.
     ///
     /// # Errors
     ///
-    /// When the system refuses a time limit.
+    /// When the system refuses a timeout.
     pub(crate) fn prepare(&self, idle_timeout: Duration) -> io::Result<()> {
         if !INHERITS {
             return Ok(());
@@ -83,13 +83,14 @@ impl Listener {
         socket.set_write_timeout(Some(SLICE))
     }
 
-    /// The address that it listens on.
+    /// Returns the address that the listener is bound to.
     pub fn address(&self) -> SocketAddr {
         self.shared.address
     }
 
-    /// A function that stops it: whoever waits for a connection gets none, nor does anybody later. It
-    /// needs no thread and no descriptor, and does nothing when the listener is gone.
+    /// Returns a function that stops the listener. The threads that wait for a connection get none, and no
+    /// later call gets one. The function needs no thread and no descriptor, and does nothing when the
+    /// listener is gone.
     pub fn stopper(&self) -> impl Fn() + Send + use<> {
         let shared = Arc::downgrade(&self.shared);
         move || {
@@ -100,17 +101,17 @@ impl Listener {
         }
     }
 
-    /// Waits for the next connection. `None` when it has been stopped.
+    /// Waits for the next connection. Returns `None` when the listener has been stopped.
     ///
     /// # Errors
     ///
-    /// When a connection failed before it was accepted, or the system has no descriptor for it, and when
-    /// nobody came within the time limit, if it has one.
+    /// When a connection failed before it was accepted, when the system has no descriptor for it, and when
+    /// no client connected within the timeout, if the listener has one.
     pub(crate) fn accept(&self) -> io::Result<Option<(TcpStream, SocketAddr)>> {
         let accepted = self.shared.socket.accept();
         if self.shared.is_stopped.load(Ordering::Relaxed) {
             drop(accepted);
-            self.shared.wake_one(); // and that one the next, where that is needed
+            self.shared.wake_one(); // which wakes the next one, where that is needed
             return Ok(None);
         }
         let (stream, peer) = accepted?;
@@ -122,8 +123,8 @@ impl Listener {
 }
 
 impl Shared {
-    /// Under Linux, whoever waits for a connection wakes up when no more can come. Elsewhere one of
-    /// them wakes up because one comes.
+    /// Wakes a thread that waits for a connection. Under Linux all of them wake up, because no connection
+    /// can arrive any more. Elsewhere one of them wakes up, because a connection arrives.
     fn wake_one(&self) {
         if SockRef::from(&self.socket).shutdown(Shutdown::Both).is_ok() {
             return;
@@ -133,7 +134,7 @@ impl Shared {
             Some(socket) => socket.connect(&self.address.into()),
             None => TcpStream::connect(self.address).map(drop),
         };
-        drop(connected); // if nobody listens any more, nobody waits
+        drop(connected); // if the socket does not listen any more, no thread waits
     }
 }
 
@@ -146,13 +147,13 @@ mod tests {
     fn connections_are_prepared_where_that_is_the_custom() {
         let listener = Listener::bind(0).expect("a free port");
         let idle_timeout = Duration::from_secs(7);
-        listener.prepare(idle_timeout).expect("the system takes time limits");
-        let _peer = TcpStream::connect(listener.address()).expect("it listens");
-        let (stream, _) = listener.accept().expect("somebody comes").expect("it is not stopped");
-        assert!(stream.nodelay().expect("it is connected"));
+        listener.prepare(idle_timeout).expect("the system accepts timeouts");
+        let _peer = TcpStream::connect(listener.address()).expect("the socket listens");
+        let (stream, _) = listener.accept().expect("a client connects").expect("not stopped");
+        assert!(stream.nodelay().expect("connected"));
         if INHERITS {
-            assert_eq!(stream.read_timeout().expect("it is connected"), Some(idle_timeout));
-            assert_eq!(stream.write_timeout().expect("it is connected"), Some(SLICE));
+            assert_eq!(stream.read_timeout().expect("connected"), Some(idle_timeout));
+            assert_eq!(stream.write_timeout().expect("connected"), Some(SLICE));
         }
     }
 
@@ -168,11 +169,11 @@ mod tests {
             .collect();
         stop();
         for thread in waiting {
-            assert!(thread.join().expect("no panic").expect("it is no failure"));
+            assert!(thread.join().expect("no panic").expect("no error"));
         }
         assert!(
-            listener.accept().expect("it is no failure").is_none(),
-            "nor does anybody come later"
+            listener.accept().expect("no error").is_none(),
+            "nor is a connection accepted later"
         );
     }
 }

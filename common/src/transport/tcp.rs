@@ -11,20 +11,20 @@ use {nix::libc, socket2::SockRef, std::mem::MaybeUninit};
 use crate::message::stream::{Stream, became_shorter, copy_exactly};
 use crate::protocol::transport::{SLICE, Transfer, Transport};
 
-/// How long a client may be silent after its last response until the connection is closed.
+/// How long a client may be silent in a lingering close before the connection is closed.
 pub(crate) const LINGERING_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How long the server goes on listening to a client that does not stop talking.
+/// How long a lingering close lasts for a client that does not stop sending.
 pub(crate) const LINGERING_TIME: Duration = Duration::from_secs(30);
 
-/// Whether connections have the options of the socket that accepted them.
+/// Whether connections inherit the options of the socket that accepted them.
 pub(crate) const INHERITS: bool = cfg!(target_os = "linux");
 
-/// The shortest time that a socket can be told to wait.
+/// The shortest timeout that a socket can be given.
 const SHORTEST: Duration = Duration::from_millis(1);
 
-/// A TCP connection that blocks. It tells the socket how long to wait only when that has changed: it is
-/// a call to the system, which most requests can do without.
+/// A blocking TCP connection. It sets a timeout of the socket only when the timeout has changed: that is
+/// a system call, which most requests can do without.
 #[derive(Debug)]
 pub(crate) struct Tcp<'s> {
     stream: &'s TcpStream,
@@ -33,13 +33,13 @@ pub(crate) struct Tcp<'s> {
 }
 
 impl<'s> Tcp<'s> {
-    /// A connection of whose timeouts nothing is known.
+    /// Creates a connection whose timeouts are unknown.
     pub(crate) fn new(stream: &'s TcpStream) -> Tcp<'s> {
         Tcp { stream, read_timeout: None, write_timeout: None }
     }
 
-    /// A connection from a listener that has been prepared with this time, and so may have inherited its
-    /// timeouts: where that is so, they are not set again.
+    /// Creates a connection from a listener that has been prepared with this timeout. If connections
+    /// inherit the timeouts of their listener, they are not set again.
     pub(crate) fn prepared(stream: &'s TcpStream, idle_timeout: Duration) -> Tcp<'s> {
         match INHERITS {
             true => Tcp { stream, read_timeout: Some(idle_timeout), write_timeout: Some(SLICE) },
@@ -81,7 +81,7 @@ impl Transport for Tcp<'_> {
     }
 }
 
-/// A connection to be read and written as it is, within the time limits that it has.
+/// A connection that is read and written as it is, with the timeouts that it has.
 pub(crate) struct Plain<'s>(pub(crate) &'s TcpStream);
 
 impl Read for Plain<'_> {
@@ -102,14 +102,15 @@ impl Write for Plain<'_> {
 
 impl Stream for Plain<'_> {}
 
-/// Says how long something took. That the time was up is no error, but no bytes.
+/// Measures how long a transfer takes. A timeout is not an error, but a transfer whose `bytes` are
+/// `None`.
 fn timed(transfer: impl FnOnce() -> io::Result<usize>) -> io::Result<Transfer> {
     let start = Instant::now();
     let outcome = transfer();
     let waited = start.elapsed();
     match outcome {
         Ok(count) => Ok(Transfer { bytes: Some(count), waited }),
-        // A process that was stopped and goes on (Ctrl-Z, then `fg`) has missed nothing.
+        // A process that was stopped and continues (Ctrl-Z, then `fg`) has missed nothing.
         Err(error) if error.kind() == io::ErrorKind::Interrupted || is_timeout(&error) => {
             Ok(Transfer { bytes: None, waited })
         }
@@ -117,10 +118,10 @@ fn timed(transfer: impl FnOnce() -> io::Result<usize>) -> io::Result<Transfer> {
     }
 }
 
-/// Whether a socket that blocks can be read and written without waiting, for a single call.
+/// Whether a single call can read or write a blocking socket without waiting.
 pub(crate) const CAN_LOOK: bool = cfg!(unix);
 
-/// Reads what has come, and forgets it, without waiting.
+/// Reads and discards what has arrived, without waiting.
 #[cfg(unix)]
 pub(crate) fn discard_at_once(stream: &TcpStream) -> io::Result<usize> {
     let mut discarded = [MaybeUninit::uninit(); 8 * 1024];
@@ -132,10 +133,10 @@ pub(crate) fn discard_at_once(_: &TcpStream) -> io::Result<usize> {
     Err(io::ErrorKind::WouldBlock.into())
 }
 
-/// Sends what can be sent without waiting.
+/// Sends as many bytes as possible without waiting.
 #[cfg(unix)]
 pub(crate) fn send_at_once(stream: &TcpStream, bytes: &[u8]) -> io::Result<usize> {
-    SockRef::from(stream).send_with_flags(bytes, libc::MSG_DONTWAIT) // SIGPIPE is ignored by Rust programs
+    SockRef::from(stream).send_with_flags(bytes, libc::MSG_DONTWAIT) // Rust programs ignore SIGPIPE
 }
 
 #[cfg(not(unix))]
@@ -143,11 +144,11 @@ pub(crate) fn send_at_once(_: &TcpStream, _: &[u8]) -> io::Result<usize> {
     Err(io::ErrorKind::WouldBlock.into())
 }
 
-/// The most bytes that the system is asked to send at once, so that it comes back now and then.
+/// The most bytes that the system is asked to send in one call, so that the call returns now and then.
 #[cfg(target_os = "linux")]
 const MOST_AT_ONCE: u64 = 1 << 20;
 
-/// Has the system send some of a file, without a detour through this program.
+/// Asks the system to send some of a file, without a detour through this program.
 #[cfg(target_os = "linux")]
 fn send_some(stream: &TcpStream, file: &File, length: u64) -> io::Result<usize> {
     use nix::errno::Errno;
@@ -163,7 +164,7 @@ fn send_some(_: &TcpStream, _: &File, _: u64) -> io::Result<usize> {
     Err(io::ErrorKind::Unsupported.into())
 }
 
-/// Writes exactly so many bytes of a file, as quickly as the system can.
+/// Writes exactly `length` bytes of a file, as quickly as the system can.
 pub(crate) fn send_file(mut stream: &TcpStream, file: &File, length: u64) -> io::Result<()> {
     let mut left = length;
     while left > 0 {
@@ -179,7 +180,7 @@ pub(crate) fn send_file(mut stream: &TcpStream, file: &File, length: u64) -> io:
     Ok(())
 }
 
-/// Tries again when a signal came in between.
+/// Repeats an attempt that was interrupted by a signal.
 pub(crate) fn uninterrupted<T>(mut attempt: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     loop {
         match attempt() {
@@ -189,16 +190,16 @@ pub(crate) fn uninterrupted<T>(mut attempt: impl FnMut() -> io::Result<T>) -> io
     }
 }
 
-/// A socket's timeout has another kind on each system.
+/// Whether an error is a socket's timeout, whose kind depends on the system.
 pub(crate) fn is_timeout(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut)
 }
 
-/// Says that no more will come, then reads and forgets what comes, until the client closes, too, is
-/// silent for 2 seconds, or has talked for so long.
+/// Closes the sending side, then reads and discards what arrives, until the client closes as well, is
+/// silent for 2 seconds, or has kept sending for `at_most`.
 pub(crate) fn close_gently(mut stream: &TcpStream, at_most: Duration) {
     if stream.shutdown(Shutdown::Write).is_err() {
-        return; // it is gone already
+        return; // the connection is gone already
     }
     let deadline = Instant::now() + at_most;
     let mut discarded = [0; 8 * 1024];
@@ -211,7 +212,8 @@ pub(crate) fn close_gently(mut stream: &TcpStream, at_most: Duration) {
     }
 }
 
-/// Ends a connection so that the client sees that something is missing.
+/// Makes a connection end with a reset when it is closed, so that the client sees that something is
+/// missing.
 pub(crate) fn break_off(stream: &TcpStream) {
     let _ = socket2::SockRef::from(stream).set_linger(Some(Duration::ZERO));
 }
