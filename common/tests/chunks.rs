@@ -100,15 +100,15 @@ fn decode(is_by_hand: bool, body: &[u8], piece: usize) -> Outcome {
 /// Checks that both decoders find the same in a body. If both refuse it, their statuses may differ: each
 /// may find another mistake first.
 fn compare(body: &[u8], piece: usize) -> Outcome {
-    let (by_hand, for_good) = (decode(true, body, piece), decode(false, body, piece));
-    match (&by_hand.0, &for_good.0) {
+    let (by_hand, library) = (decode(true, body, piece), decode(false, body, piece));
+    match (&by_hand.0, &library.0) {
         (Err(hand), Err(good)) => {
             assert!(![*hand, *good].contains(&500), "{}: {hand} and {good}", body.escape_ascii());
-            assert_eq!(by_hand.1, for_good.1, "{}", body.escape_ascii());
+            assert_eq!(by_hand.1, library.1, "{}", body.escape_ascii());
         }
-        _ => assert_eq!(by_hand, for_good, "{}", body.escape_ascii()),
+        _ => assert_eq!(by_hand, library, "{}", body.escape_ascii()),
     }
-    for_good
+    library
 }
 
 #[test]

@@ -14,7 +14,7 @@ use crate::protocol::request::Body;
 
 /// How long the open root is used before its path is followed again. The path may be a link that is
 /// switched to another directory with each release.
-const FRESH: Duration = Duration::from_secs(1);
+const ROOT_TTL: Duration = Duration::from_secs(1);
 
 /// The files that clients may read and store: those below one directory, and no others.
 ///
@@ -117,7 +117,7 @@ impl Directory {
             return Err(io::Error::new(io::ErrorKind::StorageFull, "there is no room for it"));
         }
         let mut upload = Upload::begin(folder, &self.uploads)?;
-        upload.write_all_of(content)?;
+        upload.copy_from(content)?;
         upload.finish(last, mode)
     }
 
@@ -164,7 +164,9 @@ impl Root {
         let now = Instant::now();
         let mut latest = self.latest.lock().unwrap_or_else(PoisonError::into_inner);
         match &*latest {
-            Some((since, folder)) if now.duration_since(*since) < FRESH => Ok(Arc::clone(folder)),
+            Some((since, folder)) if now.duration_since(*since) < ROOT_TTL => {
+                Ok(Arc::clone(folder))
+            }
             _ => {
                 let folder = Arc::new(Folder::open(&self.path)?);
                 *latest = Some((now, Arc::clone(&folder)));
@@ -357,7 +359,7 @@ mod tests {
         let root = directory.root.as_ref().expect("there is a root");
         let mut latest = root.latest.lock().expect("no thread has panicked");
         let (since, _) = latest.as_mut().expect("the root was opened");
-        *since -= FRESH; // a second later
+        *since -= ROOT_TTL; // a second later
         drop(latest);
         assert_eq!(read(&directory, "a.txt").as_deref(), Some("two"));
     }
@@ -398,7 +400,7 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn what_a_dead_program_has_left_is_removed_and_what_a_living_one_writes_is_not() {
+    fn stale_uploads_are_removed_and_running_ones_kept() {
         let (outer, directory) = directory();
         let root = outer.path().join("root");
         let folder = directory.root_for(Path::new("new")).expect("the root exists");

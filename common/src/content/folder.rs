@@ -23,7 +23,7 @@ pub(crate) enum Entry {
     Nothing,
 }
 
-pub(crate) use system::{Folder, NewFile, is_left_behind};
+pub(crate) use system::{Folder, NewFile, remove_if_left_behind};
 
 /// Turns the errors of the system for names that do not exist, or cannot, into a single short one:
 /// `NotFound`.
@@ -157,7 +157,7 @@ mod system {
             unistd::faccessat(&self.fd, name, AccessFlags::W_OK, AtFlags::empty()).is_ok()
         }
 
-        pub(crate) fn keep_mode(&self, file: &File, mode: u32) -> io::Result<()> {
+        pub(crate) fn set_mode(&self, file: &File, mode: u32) -> io::Result<()> {
             Ok(stat::fchmod(file, Mode::from_bits_truncate(mode as _))?)
         }
 
@@ -207,7 +207,7 @@ mod system {
 
     /// Removes an upload if it was left behind: its lock is gone with the program that held it. Returns
     /// whether it was removed.
-    pub(crate) fn is_left_behind(folder: &Folder, name: &OsStr) -> bool {
+    pub(crate) fn remove_if_left_behind(folder: &Folder, name: &OsStr) -> bool {
         let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
         fcntl::openat(&folder.fd, name, flags, Mode::empty()).is_ok_and(|fd| {
             let lock = Flock::lock(fd, FlockArg::LockExclusiveNonblock);
@@ -281,7 +281,7 @@ mod system {
             })
         }
 
-        pub(crate) fn keep_mode(&self, _: &File, _: u32) -> io::Result<()> {
+        pub(crate) fn set_mode(&self, _: &File, _: u32) -> io::Result<()> {
             Ok(())
         }
 
@@ -301,7 +301,7 @@ mod system {
     }
 
     /// Returns `false`: there is no way to tell whether a program still writes to the file.
-    pub(crate) fn is_left_behind(_: &Folder, _: &OsStr) -> bool {
+    pub(crate) fn remove_if_left_behind(_: &Folder, _: &OsStr) -> bool {
         false
     }
 }

@@ -9,7 +9,7 @@ use std::process;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::content::folder::{Folder, NewFile, is_left_behind};
+use crate::content::folder::{Folder, NewFile, remove_if_left_behind};
 
 /// How many bytes of an upload are in memory at a time.
 const BLOCK: usize = 128 * 1024;
@@ -18,7 +18,7 @@ const BLOCK: usize = 128 * 1024;
 const KEPT: usize = 8;
 
 /// The most swept directories that are remembered.
-const MOST_SWEPT: usize = 1_000;
+const MAX_SWEPT: usize = 1_000;
 
 /// The beginning of the names of unfinished uploads. No request can name such a file.
 pub(crate) const UNFINISHED: &str = ".upload-";
@@ -52,7 +52,7 @@ impl Uploads {
     /// searched before.
     pub(crate) fn sweep_once(&self, folder: &Folder) {
         let mut state = self.lock();
-        if state.swept.len() < MOST_SWEPT && state.swept.insert(folder.path().to_owned()) {
+        if state.swept.len() < MAX_SWEPT && state.swept.insert(folder.path().to_owned()) {
             drop(state);
             sweep(folder);
         }
@@ -87,7 +87,7 @@ impl<'u> Upload<'u> {
             match folder.create_new(&name) {
                 // Left behind by an earlier program with the same process id.
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                    is_left_behind(&folder, &name);
+                    remove_if_left_behind(&folder, &name);
                 }
                 created => {
                     let file = created.map_err(own_fault)?;
@@ -99,7 +99,7 @@ impl<'u> Upload<'u> {
     }
 
     /// Writes all bytes of `content`.
-    pub(crate) fn write_all_of(&mut self, mut content: impl Read) -> io::Result<()> {
+    pub(crate) fn copy_from(&mut self, mut content: impl Read) -> io::Result<()> {
         let mut file: &File = &self.file;
         let mut block = take_block();
         loop {
@@ -117,7 +117,7 @@ impl<'u> Upload<'u> {
     /// Moves the file to its destination, with these permissions if any are given.
     pub(crate) fn finish(mut self, place: &OsStr, mode: Option<u32>) -> io::Result<()> {
         if let Some(mode) = mode {
-            self.folder.keep_mode(&self.file, mode).map_err(own_fault)?;
+            self.folder.set_mode(&self.file, mode).map_err(own_fault)?;
         }
         self.folder.rename(&self.name, place).map_err(own_fault)?;
         self.is_finished = true;
@@ -149,7 +149,7 @@ fn own_fault(error: io::Error) -> io::Error {
 fn sweep(folder: &Folder) {
     let is_upload = |name: &OsString| name.as_encoded_bytes().starts_with(UNFINISHED.as_bytes());
     for name in folder.names().unwrap_or_default().iter().filter(|name| is_upload(name)) {
-        is_left_behind(folder, name);
+        remove_if_left_behind(folder, name);
     }
 }
 

@@ -291,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn bounds_what_nobody_wants() {
+    fn extensions_and_trailers_are_bounded() {
         let extension = format!("1;{}\r\na\r\n0\r\n\r\n", "x".repeat(20_000));
         assert_eq!(decode(extension.as_bytes()), Err(431));
         let trailers = format!("0\r\nA: {}\r\n\r\n", "x".repeat(20_000));

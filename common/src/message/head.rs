@@ -259,7 +259,7 @@ impl HeadParser {
     }
 
     /// Whether nothing but empty lines has been seen. They are not a request.
-    pub(crate) fn has_not_begun(&self) -> bool {
+    pub(crate) fn is_blank_so_far(&self) -> bool {
         matches!(self.state, State::Line(LineState::Start | LineState::EmptyLineEnd))
     }
 
@@ -270,7 +270,7 @@ impl HeadParser {
     ///
     /// When the head is not complete: a mistake of the caller.
     pub fn head<'a>(&'a self, bytes: &'a [u8]) -> Head<'a> {
-        assert!(self.state == State::Fields(FieldState::Done), "the head is not whole yet");
+        assert!(self.state == State::Fields(FieldState::Done), "the head is not complete");
         let LinePositions { start, method_end, target_end, end, version } = self.line;
         // These bytes were checked to be UTF-8 when they were parsed.
         let line = std::str::from_utf8(&bytes[start..end]).unwrap_or_default();

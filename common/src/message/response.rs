@@ -316,7 +316,7 @@ impl Response {
 
     /// Replaces a response that cannot be written with a 500.
     #[must_use]
-    pub(crate) fn sound(self) -> Response {
+    pub(crate) fn or_500(self) -> Response {
         match self.broken_field {
             Some(name) => {
                 let sentence = format!("the value of {name} contains a control character");
@@ -339,7 +339,7 @@ impl Response {
         connection: &str,
         out: &mut dyn Stream,
     ) -> io::Result<()> {
-        let response = self.sound();
+        let response = self.or_500();
         response.write_head(recipient, connection, out)?;
         if recipient.wants_head_only || response.has_no_body() {
             return Ok(());
@@ -351,12 +351,12 @@ impl Response {
                 out.flush()?; // the client may be waiting, and the source may take long
                 match recipient.version {
                     Version::Http11 => write_chunked(source, out),
-                    Version::Http10 => io::copy(&mut source, &mut Eager(out)).map(drop),
+                    Version::Http10 => io::copy(&mut source, &mut AutoFlush(out)).map(drop),
                 }
             }
             Content::ByHand(write) => {
                 out.flush()?;
-                write(&mut Eager(out))
+                write(&mut AutoFlush(out))
             }
         }
     }
@@ -492,9 +492,9 @@ impl Read for Whole {
 }
 
 /// A writer that sends at once what is written: the client may be waiting.
-struct Eager<'o>(&'o mut dyn Stream);
+struct AutoFlush<'o>(&'o mut dyn Stream);
 
-impl Write for Eager<'_> {
+impl Write for AutoFlush<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let count = self.0.write(bytes)?;
         self.0.flush().map(|()| count)
@@ -757,7 +757,7 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn without_descriptors_there_will_be_some_soon() {
+    fn a_shortage_of_descriptors_is_503() {
         let response = Response::failed(io::Error::from_raw_os_error(24));
         assert_eq!((response.status(), response.get("Retry-After")), (503, Some("1")));
     }

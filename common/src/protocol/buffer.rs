@@ -145,7 +145,7 @@ impl Window<'_> {
     /// Reads more bytes; all earlier ones must have been used. Returns how many bytes have been read:
     /// 0 at the end.
     pub(crate) fn fill(&mut self, source: &mut (impl Read + ?Sized)) -> io::Result<usize> {
-        debug_assert!(self.bytes().is_empty(), "they would be lost");
+        debug_assert!(self.bytes().is_empty(), "unused bytes would be lost");
         let count = source.read(self.space)?;
         (*self.start, *self.end) = (self.base, self.base + count);
         Ok(count)
@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_dealt_with_makes_room() {
+    fn used_bytes_make_room() {
         let mut buffer = Buffer::new();
         for round in 0..100 {
             buffer.fill(&[round; MAX_HEAD / 2][..]).expect("there is room");

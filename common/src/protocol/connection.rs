@@ -128,7 +128,7 @@ impl Connection {
     fn parse(&mut self) -> Phase {
         match self.parser.advance(self.buffer.bytes()) {
             Ok(Some(length)) => Phase::Request(length),
-            Ok(None) if self.parser.has_not_begun() => Phase::Idle,
+            Ok(None) if self.parser.is_blank_so_far() => Phase::Idle,
             Ok(None) => {
                 if self.phase == Phase::Idle {
                     self.budget = TimeBudget::fixed(self.limits.head_timeout);
@@ -219,13 +219,13 @@ impl Connection {
             _ => Ok(Then::Close),
         };
         match then {
-            Ok(Then::KeepOpen) => self.begin_again(),
+            Ok(Then::KeepOpen) => self.await_next_request(),
             Ok(Then::Close) | Err(_) => self.phase = Phase::Ended,
         }
         then.map(drop)
     }
 
-    fn begin_again(&mut self) {
+    fn await_next_request(&mut self) {
         self.parser.reset();
         self.buffer.shrink();
         self.phase = Phase::Idle;
@@ -284,7 +284,7 @@ impl Connection {
     pub fn finish(&mut self, transport: &mut dyn Transport) -> io::Result<Closing> {
         self.outbox.flush(transport)?;
         let may_be_lost = self.outbox.has_sent() && !self.client_has_ended;
-        Ok(if may_be_lost { Closing::Gentle } else { Closing::AtOnce })
+        Ok(if may_be_lost { Closing::Lingering } else { Closing::Immediate })
     }
 }
 
@@ -294,9 +294,9 @@ pub enum Closing {
     /// With a lingering close: the last response may not have arrived yet, and bytes that the client
     /// still sends could destroy it. Shut down the sending side, then read and discard what arrives
     /// until the client closes as well (RFC 9112, section 9.6).
-    Gentle,
+    Lingering,
     /// At once: nothing can be lost.
-    AtOnce,
+    Immediate,
 }
 
 const TOO_SLOW: Refused = Refused { status: 408, why: "the request took too long to arrive" };
@@ -391,7 +391,7 @@ mod tests {
     #[test]
     fn requests_follow_one_another_until_the_client_has_no_more() {
         let mut script = Script::new(&[(0, GET), (9_000, GET), (9_000, GET)]).then(0, Move::Leaves);
-        assert_eq!(talk(&mut script).expect("nothing is wrong"), Closing::AtOnce);
+        assert_eq!(talk(&mut script).expect("nothing is wrong"), Closing::Immediate);
         assert_eq!(statuses(&script), [200, 200, 200]);
         assert_eq!(script.text().matches("Connection: keep-alive").count(), 3);
     }
@@ -405,7 +405,7 @@ mod tests {
     }
 
     #[test]
-    fn whatever_is_there_is_sent_before_anybody_waits() {
+    fn pending_answers_are_sent_before_waiting() {
         let half = [GET, b"GET /quick HT"].concat();
         let mut script = Script::new(&[(0, &half), (5_000, b"TP/1.1\r\nHost: a\r\n\r\n")]);
         let mut connection = Connection::new(Limits::default());
@@ -420,15 +420,15 @@ mod tests {
     }
 
     #[test]
-    fn a_silent_client_is_left_quietly_and_one_that_stops_in_a_head_gets_408() {
+    fn a_silent_client_is_closed_quietly_and_a_partial_head_gets_408() {
         let mut silent = Script::default();
-        assert_eq!(talk(&mut silent).expect("silence is no error"), Closing::AtOnce);
+        assert_eq!(talk(&mut silent).expect("silence is no error"), Closing::Immediate);
         assert_eq!((silent.text().as_str(), silent.waited), ("", Duration::from_secs(10)));
         let mut idle = Script::new(&[(0, GET)]);
-        assert_eq!(talk(&mut idle).expect("silence is no error"), Closing::Gentle);
+        assert_eq!(talk(&mut idle).expect("silence is no error"), Closing::Lingering);
         assert_eq!(statuses(&idle), [200]);
         let mut stuck = Script::new(&[(9_000, b"GET / HT")]);
-        assert_eq!(talk(&mut stuck).expect("the client is told"), Closing::Gentle);
+        assert_eq!(talk(&mut stuck).expect("the client is told"), Closing::Lingering);
         assert_eq!((statuses(&stuck), stuck.waited), (vec![408], Duration::from_secs(19)));
     }
 
@@ -460,7 +460,7 @@ mod tests {
     }
 
     #[test]
-    fn a_body_may_be_slow_but_not_for_ever() {
+    fn a_body_may_be_slow_but_not_forever() {
         let head = post("Content-Length: 30000\r\n", "");
         let pieces = |millis| vec![(millis, &[b'x'; 1000][..]); 30];
         let mut slow = Script::new(&[&[(0, &head[..])], &pieces(1_000)[..]].concat());
@@ -472,7 +472,7 @@ mod tests {
     }
 
     #[test]
-    fn a_body_that_nobody_wants_is_not_waited_for_for_ever() {
+    fn skipping_an_unread_body_times_out() {
         let head = b"GET /quick HTTP/1.1\r\nHost: a\r\nContent-Length: 60000\r\n\r\n";
         let drips = vec![(500, &b"x"[..]); 1_000];
         let mut script = Script::new(&[&[(0, &head[..])], &drips[..]].concat());
@@ -482,7 +482,7 @@ mod tests {
     }
 
     #[test]
-    fn the_servers_own_standstill_is_not_booked_on_the_client() {
+    fn a_standstill_of_the_server_is_not_charged_to_the_client() {
         let standstill = Duration::from_secs(600);
         let pieces = [(0, &b"GET /quick HT"[..]), (100, b"TP/1.1\r\nHost: a\r\n"), (300, b"\r\n")];
         let mut script = Script::new(&pieces);
@@ -526,7 +526,7 @@ mod tests {
             (b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip\r\n\r\n", 501),
         ] {
             let mut script = Script::new(&[(0, &[request, GET].concat())]);
-            assert_eq!(talk(&mut script).expect("the client is told"), Closing::Gentle);
+            assert_eq!(talk(&mut script).expect("the client is told"), Closing::Lingering);
             assert_eq!(statuses(&script), [status], "{}", request.escape_ascii());
             assert!(script.text().contains("Connection: close"));
         }
@@ -545,7 +545,7 @@ mod tests {
     }
 
     #[test]
-    fn who_waits_for_100_continue_gets_it_when_somebody_wants_the_body() {
+    fn the_client_is_told_to_continue_when_the_body_is_read() {
         let head = post("Content-Length: 2\r\nExpect: 100-continue\r\n", "");
         let mut script = Script::new(&[(0, &head), (1_000, b"hi"), (0, GET)]);
         talk(&mut script).expect("nothing is wrong");
@@ -588,7 +588,7 @@ mod tests {
     }
 
     #[test]
-    fn chunks_may_not_bring_more_than_is_taken() {
+    fn chunks_count_against_the_body_limit() {
         let limits = Limits { max_body: 10, ..Limits::default() };
         let body = "5\r\nhello\r\n6\r\n world\r\n0\r\n\r\n";
         let mut script = Script::new(&[(0, &post("Transfer-Encoding: chunked\r\n", body))]);
@@ -597,7 +597,7 @@ mod tests {
     }
 
     #[test]
-    fn a_client_that_breaks_off_is_the_one_to_blame() {
+    fn a_broken_connection_is_the_clients_fault() {
         let half = post("Content-Length: 5\r\n", "he");
         for what in [Move::Leaves, Move::Resets] {
             let mut script = Script::new(&[(0, &half)]).then(0, what);
@@ -632,7 +632,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_bytes_make_it_panic_or_go_on_for_ever(
+        fn no_bytes_make_it_panic_or_loop(
             pieces in proptest::collection::vec(
                 (0..3_000u64, proptest::collection::vec(any::<u8>(), 1..60)), 0..8),
         ) {

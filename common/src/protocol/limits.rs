@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn a_thousand_bytes_a_second_last_for_ever_and_less_do_not() {
+    fn a_thousand_bytes_per_second_never_run_out() {
         let mut quick = TimeBudget::with_rate(seconds(20));
         let mut slow = quick;
         for _ in 0..100 {

@@ -13,10 +13,10 @@ use crate::protocol::limits::TimeBudget;
 pub(crate) const SLICE: Duration = Duration::from_secs(1);
 
 /// The most bytes that are collected to be sent together.
-const MOST_PENDING: usize = 64 * 1024;
+const MAX_PENDING: usize = 64 * 1024;
 
 /// The most memory for such bytes that is kept after they have been sent, in bytes.
-const MOST_KEPT: usize = 4 * 1024;
+const MAX_KEPT: usize = 4 * 1024;
 
 /// A carrier for the bytes of one connection: TCP, TLS, or memory in a test. It waits, and reports for how
 /// long. The protocol decides what that means.
@@ -190,7 +190,7 @@ impl Outbox {
         let mut bytes = std::mem::take(&mut self.bytes);
         self.send(&bytes, transport)?;
         bytes.clear();
-        bytes.shrink_to(MOST_KEPT);
+        bytes.shrink_to(MAX_KEPT);
         self.bytes = bytes;
         Ok(())
     }
@@ -250,10 +250,10 @@ impl Read for Line<'_> {
 impl Write for Line<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.outbox.take_back(self.transport)?;
-        if self.outbox.bytes.len() + bytes.len() > MOST_PENDING {
+        if self.outbox.bytes.len() + bytes.len() > MAX_PENDING {
             self.flush()?;
         }
-        if bytes.len() > MOST_PENDING {
+        if bytes.len() > MAX_PENDING {
             return self.outbox.attempt(|time| self.transport.send(bytes, time));
         }
         self.outbox.bytes.extend_from_slice(bytes);
@@ -268,7 +268,7 @@ impl Write for Line<'_> {
 impl Stream for Line<'_> {
     fn pending(&mut self) -> Option<&mut Vec<u8>> {
         self.outbox.take_back(self.transport).ok()?;
-        (self.outbox.bytes.len() < MOST_PENDING / 2).then_some(&mut self.outbox.bytes)
+        (self.outbox.bytes.len() < MAX_PENDING / 2).then_some(&mut self.outbox.bytes)
     }
 
     fn send_file(&mut self, file: &File, length: u64) -> io::Result<()> {

@@ -19,7 +19,7 @@ pub(crate) struct Logged<F> {
 
 impl<F: Fn(Result<&Request, Refused>) -> Response> Handler for Logged<F> {
     fn answer(&self, request: &Request) -> Response {
-        let response = (self.answer)(Ok(request)).sound();
+        let response = (self.answer)(Ok(request)).or_500();
         if !self.is_quiet || response.status() >= 400 {
             let line = Quoted(request.line());
             log(format_args!("{} {line} {}", self.peer, response.summary()));
@@ -28,7 +28,7 @@ impl<F: Fn(Result<&Request, Refused>) -> Response> Handler for Logged<F> {
     }
 
     fn refuse(&self, refused: Refused, received: &[u8]) -> Response {
-        let response = (self.answer)(Err(refused)).sound();
+        let response = (self.answer)(Err(refused)).or_500();
         let line = FirstLine(received);
         log(format_args!("{} {line} {}", self.peer, response.summary()));
         response

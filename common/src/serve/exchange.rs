@@ -114,7 +114,7 @@ pub fn read_request<T>(
 /// When the client has left, when a write times out, and when the response fails after its beginning has
 /// been written.
 pub fn respond(mut client: &Client, request: &Request, response: Response) -> io::Result<()> {
-    let response = response.sound();
+    let response = response.or_500();
     client.log(format_args!("{} {}", Quoted(request.line()), response.summary()));
     response.write_to(request.recipient(), Then::Close.option(), &mut client)
 }

@@ -22,7 +22,7 @@ const TICK: Duration = Duration::from_millis(1);
 const TICKS_UNTIL_SLEEP: u32 = 50;
 
 /// The number of ticks after which a connection that its client has not closed is looked at less often.
-const SELDOM_AFTER: u64 = 20;
+const SLOW_POLL_AFTER: u64 = 20;
 
 /// The tick of a loan while nothing is lent.
 const NEVER: u64 = 0;
@@ -47,13 +47,13 @@ struct Shared {
 struct State {
     has_thread: bool,
     loans: Vec<Weak<Loan>>,
-    closing: Vec<GentleClose>,
+    closing: Vec<LingeringClose>,
 }
 
 /// A connection in a lingering close: the server has closed its side, and waits until the client closes
 /// its own.
 #[derive(Debug)]
-struct GentleClose {
+struct LingeringClose {
     stream: Arc<TcpStream>,
     /// Counts as a connection until it is closed.
     _place: Place,
@@ -85,7 +85,7 @@ impl Helper {
     /// Creates a loan for a connection. Returns `None` if the system cannot send without waiting, or has
     /// no thread for that.
     pub(crate) fn loan(&self, stream: &Arc<TcpStream>) -> Option<Arc<Loan>> {
-        if !tcp::CAN_LOOK || !self.shared.start_thread() {
+        if !tcp::CAN_TRY_WITHOUT_WAITING || !self.shared.start_thread() {
             return None;
         }
         let loan = Arc::new(Loan {
@@ -101,7 +101,7 @@ impl Helper {
     /// Closes a connection with a lingering close, then frees its place. The caller waits for that only if
     /// the system cannot read without waiting, or has no thread for it: see [`tcp::close_gently`].
     pub(crate) fn close_gently(&self, stream: Arc<TcpStream>, place: Place) {
-        if !tcp::CAN_LOOK || !self.shared.start_thread() {
+        if !tcp::CAN_TRY_WITHOUT_WAITING || !self.shared.start_thread() {
             return tcp::close_gently(&stream, tcp::LINGERING_TIME);
         }
         if stream.shutdown(Shutdown::Write).is_err() {
@@ -109,17 +109,17 @@ impl Helper {
         }
         let now = Instant::now();
         let closing =
-            GentleClose { stream, _place: place, since: now, last_received: now, ticks: 0 };
+            LingeringClose { stream, _place: place, since: now, last_received: now, ticks: 0 };
         self.shared.lock().closing.push(closing);
         self.shared.wake_if_asleep();
     }
 }
 
-impl GentleClose {
+impl LingeringClose {
     /// Reads and discards what has arrived. Returns whether to go on.
     fn look(&mut self, now: Instant) -> bool {
         self.ticks += 1;
-        if self.ticks > SELDOM_AFTER && self.ticks % SELDOM_AFTER != 0 {
+        if self.ticks > SLOW_POLL_AFTER && self.ticks % SLOW_POLL_AFTER != 0 {
             return true;
         }
         loop {

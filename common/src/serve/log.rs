@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use crate::transport::client::Client;
 
 /// The most bytes that wait to be written. While there are more, new lines are dropped and counted.
-const MOST_WAITING: usize = 256 * 1024;
+const MAX_WAITING: usize = 256 * 1024;
 
 /// How long the log waits for more lines after a write, to write all of them together.
 const PAUSE: Duration = Duration::from_millis(5);
@@ -58,7 +58,7 @@ static LOG: Log = Log {
 /// ```
 pub fn log(message: impl Display) {
     let mut state = LOG.lock();
-    if state.lines.len() > MOST_WAITING {
+    if state.lines.len() > MAX_WAITING {
         state.dropped += 1;
         return;
     }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 /// How long a connection must be idle before it may be evicted, in milliseconds. Before that, its next
 /// request may well be on its way.
-const LEAST_IDLE: u64 = 100;
+const MIN_IDLE_MILLIS: u64 = 100;
 
 /// The time between two checks whether all requests have been answered.
 const PAUSE: Duration = Duration::from_millis(5);
@@ -124,7 +124,7 @@ impl Registry {
         let spots = self.spots.iter().flatten();
         let mut idle: Vec<_> =
             spots.map(|spot| (spot.state.load(Ordering::Acquire), spot)).collect();
-        idle.retain(|(since, _)| *since >= IDLE && since.saturating_add(LEAST_IDLE) <= now);
+        idle.retain(|(since, _)| *since >= IDLE && since.saturating_add(MIN_IDLE_MILLIS) <= now);
         idle.sort_by_key(|(since, _)| *since);
         let evicted = idle.iter().any(|(since, spot)| spot.evict(*since));
         self.taken -= usize::from(evicted);
@@ -133,7 +133,7 @@ impl Registry {
 
     /// Evicts all connections that are not busy. Returns whether none is left.
     fn evict_all(&mut self) -> bool {
-        let mut nobody_is_busy = true;
+        let mut none_busy = true;
         for spot in self.spots.iter().flatten() {
             let state = spot.state.load(Ordering::Acquire);
             if state == EVICTED {
@@ -142,10 +142,10 @@ impl Registry {
             if state != BUSY && spot.evict(state) {
                 self.taken -= 1;
             } else {
-                nobody_is_busy = false;
+                none_busy = false;
             }
         }
-        nobody_is_busy
+        none_busy
     }
 }
 
@@ -171,17 +171,17 @@ impl Spot {
 
 impl Place {
     /// Marks the connection as idle. Returns whether it may stay.
-    pub(crate) fn rest(&self) -> bool {
+    pub(crate) fn mark_idle(&self) -> bool {
         self.spot.change(self.places.now())
     }
 
     /// Marks the connection as receiving a request. Returns whether it may stay.
-    pub(crate) fn begin(&self) -> bool {
+    pub(crate) fn mark_receiving(&self) -> bool {
         self.spot.change(ARRIVING)
     }
 
     /// Marks the connection as answering a request. Returns whether it may stay.
-    pub(crate) fn work(&self) -> bool {
+    pub(crate) fn mark_busy(&self) -> bool {
         self.spot.change(BUSY)
     }
 }
@@ -216,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn there_are_so_many_and_no_more() {
+    fn the_number_of_places_is_fixed() {
         let places = Places::new(2);
         let (stream, _peer) = connection();
         let (first, second) = (places.take(&stream), places.take(&stream));
@@ -227,17 +227,17 @@ mod tests {
     }
 
     #[test]
-    fn the_one_that_has_been_idle_longest_leaves_its_place() {
+    fn the_longest_idle_connection_is_evicted() {
         let places = opened_long_ago(3);
         let streams: Vec<_> = (0..4).map(|_| connection()).collect();
         let [busy, early, late] = [0, 1, 2].map(|it| places.take(&streams[it].0).expect("room"));
-        assert!(early.rest() && late.rest());
+        assert!(early.mark_idle() && late.mark_idle());
         assert!(places.take(&streams[3].0).is_none(), "they have only just been served");
         early.spot.state.store(IDLE + 1, Ordering::Release);
         late.spot.state.store(IDLE + 2, Ordering::Release);
         let new = places.take(&streams[3].0).expect("one is evicted");
-        assert!(busy.work() && !early.work() && late.work());
-        assert!(!early.rest(), "it stays evicted");
+        assert!(busy.mark_busy() && !early.mark_busy() && late.mark_busy());
+        assert!(!early.mark_idle(), "it stays evicted");
         assert!(places.take(&streams[3].0).is_none());
         drop(early);
         assert!(places.take(&streams[3].0).is_none(), "its place was given away already");
@@ -246,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_waits_for_bytes_notices_that_it_has_to_leave() {
+    fn eviction_wakes_the_reading_thread() {
         use std::io::Read;
         let places = opened_long_ago(1);
         let (stream, _peer) = connection();
@@ -257,13 +257,13 @@ mod tests {
     }
 
     #[test]
-    fn closing_waits_for_those_who_are_busy_and_for_nobody_else() {
+    fn closing_waits_for_busy_connections_only() {
         let places = Places::new(3);
         let (stream, _peer) = connection();
         let [busy, idle, begun] = [0; 3].map(|_| places.take(&stream).expect("room"));
-        assert!(idle.rest() && begun.begin());
+        assert!(idle.mark_idle() && begun.mark_receiving());
         assert!(!places.close(Duration::from_millis(1), || false));
-        assert!(!idle.work() && !begun.work() && busy.work());
+        assert!(!idle.mark_busy() && !begun.mark_busy() && busy.mark_busy());
         assert!(places.take(&stream).is_none());
         assert!(!places.close(Duration::from_secs(600), || true), "the close is urgent");
         drop(busy);

@@ -28,14 +28,14 @@ use crate::transport::tcp::{self, Tcp};
 
 /// The most clients at a time that are refused with 503. Further connections are closed without a
 /// response.
-const MOST_TURNED_AWAY: usize = 64;
+const MAX_REFUSALS: usize = 64;
 
 /// How long a client that is refused with 503 may take to read the response, and then to close the
 /// connection.
-const TURN_AWAY_TIME: Duration = Duration::from_secs(1);
+const REFUSAL_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The most idle threads that wait for a connection. Further ones end.
-const SPARE: usize = 32;
+const MAX_IDLE_WORKERS: usize = 32;
 
 /// A server that is bound to its port, with a thread for each connection and a limit on their number.
 ///
@@ -190,8 +190,8 @@ fn work(shared: &Arc<Shared>, route: &Arc<Route>) {
     while let Some(accepted) = shared.accept() {
         match accepted {
             Ok((stream, peer)) => {
-                let nobody_waits = shared.waiting.load(Ordering::Acquire) == 0;
-                let has_successor = !nobody_waits || start_worker(shared, route);
+                let none_waiting = shared.waiting.load(Ordering::Acquire) == 0;
+                let has_successor = !none_waiting || start_worker(shared, route);
                 let arrival = Arrival { stream: Arc::new(stream), peer, shared, route };
                 arrival.admit(has_successor, &mut connection);
             }
@@ -204,7 +204,7 @@ fn work(shared: &Arc<Shared>, route: &Arc<Route>) {
                 cannot_accept(&error);
             }
         }
-        if shared.waiting.load(Ordering::Acquire) >= SPARE {
+        if shared.waiting.load(Ordering::Acquire) >= MAX_IDLE_WORKERS {
             return;
         }
     }
@@ -227,32 +227,32 @@ impl Arrival<'_> {
         let place = if has_successor { self.shared.places.take(&stream) } else { None };
         let outcome = match place {
             Some(place) => self.serve(place, connection),
-            None => self.turn_away(has_successor),
+            None => self.refuse(has_successor),
         };
         if let Err(error) = outcome {
-            tcp::break_off(&stream);
+            tcp::reset(&stream);
             log(format_args!("{peer} {error}"));
         }
     }
 
     /// Refuses the client with 503. If too many clients are being refused at this moment, closes the
     /// connection without a response.
-    fn turn_away(self, has_time: bool) -> io::Result<()> {
+    fn refuse(self, has_time: bool) -> io::Result<()> {
         let told = self.shared.turned_away.fetch_add(1, Ordering::AcqRel);
-        let outcome = if told < MOST_TURNED_AWAY { self.say_full(has_time) } else { Ok(()) };
+        let outcome = if told < MAX_REFUSALS { self.send_503(has_time) } else { Ok(()) };
         self.shared.turned_away.fetch_sub(1, Ordering::AcqRel);
         outcome
     }
 
-    fn say_full(&self, has_time: bool) -> io::Result<()> {
+    fn send_503(&self, has_time: bool) -> io::Result<()> {
         let response = finish(Response::refused(FULL)).header("Retry-After", "1");
         log(format_args!("{} {}", self.peer, response.summary()));
         let recipient = Recipient { version: Version::Http11, wants_head_only: false };
-        self.stream.set_write_timeout(Some(TURN_AWAY_TIME))?;
+        self.stream.set_write_timeout(Some(REFUSAL_TIMEOUT))?;
         response.write_to(recipient, "close", &mut tcp::Plain(&self.stream))?;
         tcp::close_gently(
             &self.stream,
-            if has_time { TURN_AWAY_TIME } else { TURN_AWAY_TIME / 20 },
+            if has_time { REFUSAL_TIMEOUT } else { REFUSAL_TIMEOUT / 20 },
         );
         Ok(())
     }
@@ -272,7 +272,7 @@ impl Arrival<'_> {
         };
         let tcp = Tcp::prepared(&self.stream, self.shared.limits.idle_timeout);
         let mut transport = Lending::new(tcp, &self.stream, &self.shared.helper);
-        if let Closing::Gentle = talk(connection, &mut transport, &handler, &place)? {
+        if let Closing::Lingering = talk(connection, &mut transport, &handler, &place)? {
             self.shared.helper.close_gently(Arc::clone(&self.stream), place);
         }
         Ok(())
@@ -294,13 +294,14 @@ fn talk(
         match connection.advance() {
             Next::Bytes => {
                 connection.flush(transport)?; // before it may be evicted: unsent bytes would be lost
-                let may_stay = if connection.is_idle() { place.rest() } else { place.begin() };
+                let may_stay =
+                    if connection.is_idle() { place.mark_idle() } else { place.mark_receiving() };
                 if !may_stay {
-                    return Ok(Closing::AtOnce);
+                    return Ok(Closing::Immediate);
                 }
                 connection.receive(transport)?;
             }
-            Next::Answer if !place.work() => return Ok(Closing::AtOnce),
+            Next::Answer if !place.mark_busy() => return Ok(Closing::Immediate),
             Next::Answer => connection.answer(handler, transport)?,
             Next::Close => return connection.finish(transport),
         }
@@ -396,7 +397,7 @@ mod tests {
     const GOOD: (&str, &str) = ("POST / HTTP/1.1", "Content-Length: 2\r\n\r\nhi");
 
     #[test]
-    fn a_panic_costs_its_client_a_500_and_nobody_else_anything() {
+    fn a_panic_affects_only_its_client() {
         let (address, stop, running) = start(Limits::default());
         assert_eq!(
             ask(address, "GET /panic HTTP/1.1", "\r\n"),
@@ -426,7 +427,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_held_does_not_wait_for_a_stream() {
+    fn pending_answers_do_not_wait_for_a_stream() {
         for version in ["1.0", "1.1"] {
             let (address, _, _running) = start(Limits::default());
             let mut stream = TcpStream::connect(address).expect("the service listens");
@@ -447,7 +448,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_ready_does_not_wait_for_a_slow_handler() {
+    fn pending_answers_do_not_wait_for_a_slow_handler() {
         let (address, _, _running) = start(Limits::default());
         let mut stream = TcpStream::connect(address).expect("the service listens");
         let quick = "GET /quick HTTP/1.1\r\nHost: a\r\n\r\n";
@@ -463,7 +464,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_end_after_the_body_costs_nobody_the_answer() {
+    fn a_line_end_after_the_body_does_not_lose_the_answer() {
         let (address, stop, running) = start(Limits { max_body: 1_000_000, ..Limits::default() });
         let body = "x".repeat(100_000);
         for _ in 0..20 {
@@ -493,7 +494,7 @@ mod tests {
     }
 
     #[test]
-    fn a_second_stop_waits_for_nobody() {
+    fn a_second_stop_does_not_wait() {
         let limits = Limits { stop_timeout: Duration::from_secs(600), ..Limits::default() };
         let (address, stop, running) = start(limits);
         let _client = begin_upload(address);

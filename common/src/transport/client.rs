@@ -88,7 +88,7 @@ impl Read for &Client {
 
 impl Write for &Client {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        tcp::uninterrupted(|| self.stream().write(bytes)).map_err(deaf)
+        tcp::uninterrupted(|| self.stream().write(bytes)).map_err(write_error)
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -98,12 +98,12 @@ impl Write for &Client {
 
 impl Stream for &Client {
     fn send_file(&mut self, file: &File, length: u64) -> io::Result<()> {
-        tcp::send_file(self.stream(), file, length).map_err(deaf)
+        tcp::send_file(self.stream(), file, length).map_err(write_error)
     }
 }
 
 /// Turns a timeout into the error for a client that takes nothing.
-fn deaf(error: io::Error) -> io::Error {
+fn write_error(error: io::Error) -> io::Error {
     if tcp::is_timeout(&error) {
         io::Error::new(io::ErrorKind::ConnectionAborted, "the client took nothing for too long")
     } else {

@@ -144,7 +144,7 @@ mod tests {
     use std::thread;
 
     #[test]
-    fn connections_are_prepared_where_that_is_the_custom() {
+    fn connections_inherit_timeouts_on_linux() {
         let listener = Listener::bind(0).expect("a free port");
         let idle_timeout = Duration::from_secs(7);
         listener.prepare(idle_timeout).expect("the system accepts timeouts");
@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn all_who_wait_return_when_it_is_stopped() {
+    fn stopping_wakes_all_waiting_threads() {
         let listener = Listener::bind(0).expect("a free port");
         let stop = listener.stopper();
         let waiting: Vec<_> = (0..4)

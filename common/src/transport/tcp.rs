@@ -119,7 +119,7 @@ fn timed(transfer: impl FnOnce() -> io::Result<usize>) -> io::Result<Transfer> {
 }
 
 /// Whether a single call can read or write a blocking socket without waiting.
-pub(crate) const CAN_LOOK: bool = cfg!(unix);
+pub(crate) const CAN_TRY_WITHOUT_WAITING: bool = cfg!(unix);
 
 /// Reads and discards what has arrived, without waiting.
 #[cfg(unix)]
@@ -146,13 +146,13 @@ pub(crate) fn send_at_once(_: &TcpStream, _: &[u8]) -> io::Result<usize> {
 
 /// The most bytes that the system is asked to send in one call, so that the call returns now and then.
 #[cfg(target_os = "linux")]
-const MOST_AT_ONCE: u64 = 1 << 20;
+const MAX_AT_ONCE: u64 = 1 << 20;
 
 /// Asks the system to send some of a file, without a detour through this program.
 #[cfg(target_os = "linux")]
 fn send_some(stream: &TcpStream, file: &File, length: u64) -> io::Result<usize> {
     use nix::errno::Errno;
-    let count = usize::try_from(length.min(MOST_AT_ONCE)).unwrap_or(usize::MAX);
+    let count = usize::try_from(length.min(MAX_AT_ONCE)).unwrap_or(usize::MAX);
     match nix::sys::sendfile::sendfile(stream, file, None, count) {
         Err(Errno::EINVAL | Errno::ENOSYS) => Err(io::ErrorKind::Unsupported.into()),
         sent => Ok(sent?),
@@ -214,6 +214,6 @@ pub(crate) fn close_gently(mut stream: &TcpStream, at_most: Duration) {
 
 /// Makes a connection end with a reset when it is closed, so that the client sees that something is
 /// missing.
-pub(crate) fn break_off(stream: &TcpStream) {
+pub(crate) fn reset(stream: &TcpStream) {
     let _ = socket2::SockRef::from(stream).set_linger(Some(Duration::ZERO));
 }
