@@ -1,6 +1,6 @@
-//! What `cargo next` shows: the screen that a learner sees most.
+//! What `cargo next` shows. Learners see this screen more often than any other.
 
-#![cfg(unix)] // the server is named as a Unix shell would
+#![cfg(unix)] // the command in SERVER is one for a Unix shell
 
 use std::fs;
 use std::io::{self, BufRead, BufReader};
@@ -14,10 +14,11 @@ use harness::{Failure, own_command, repository};
 use pretty_assertions::assert_eq;
 use tempfile::TempDir;
 
-/// Longer than the checks of a stage take on a busy machine.
+/// Longer than the checks of a stage take, even on a busy machine.
 const DEADLINE: Duration = Duration::from_secs(60);
 
-/// A server that changes: its command stays the same, and starts one stage of the course or another.
+/// A learner's server that changes: its command stays the same, but the program is one stage of the course or
+/// another.
 struct Learner {
     directory: TempDir,
 }
@@ -31,11 +32,11 @@ impl Learner {
         self.directory.path().join("server")
     }
 
-    /// Has the learner come as far as this stage.
+    /// Replaces the learner's server with this stage of the course.
     fn writes(&self, stage: &str) -> Result<(), Failure> {
         let new = self.directory.path().join("new");
-        fs::copy(own_command(stage)?.get_program(), &new).expect("it can be copied");
-        fs::rename(new, self.server()).expect("it can be replaced");
+        fs::copy(own_command(stage)?.get_program(), &new).expect("the stage can be copied");
+        fs::rename(new, self.server()).expect("the server can be replaced");
         Ok(())
     }
 
@@ -45,16 +46,16 @@ impl Learner {
         command
     }
 
-    /// The exit code of `cargo next`, and its screen, with this server's path replaced.
+    /// The exit code of `cargo next` and its output, with `./server` in place of this server's path.
     fn next(&self, args: &[&str]) -> (Option<i32>, String) {
-        let output = self.command(args).output().expect("it can be run");
+        let output = self.command(args).output().expect("cargo next can be run");
         let path = self.server().display().to_string();
         (output.status.code(), screen(&output).replace(&path, "./server"))
     }
 }
 
 impl Drop for Learner {
-    /// Removes what was remembered about the server.
+    /// Removes the progress that was kept for the server.
     fn drop(&mut self) {
         let memory =
             Path::new(env!("CARGO_BIN_EXE_next")).ancestors().nth(2).map(|it| it.join("next"));
@@ -138,8 +139,8 @@ Error: the status is 404, not 200
     let (_, end) = screen.split_once("  why ").expect("the reason is given");
     assert_eq!(
         end,
-        "      The body is the header's value, without the white space around it and
-            without the line end.
+        "      The body must be the value of User-Agent, without the white space around it
+            and without the line end.
 
   read      docs/05-headers.md
 
@@ -159,7 +160,7 @@ fn a_stage_that_passed_before_is_said_to_be_broken() -> Result<(), Failure> {
     learner.writes("stage02")?;
     let (code, screen) = learner.next(&["2-3"]);
     assert_eq!(code, Some(1));
-    let (_, news) = screen.split_once("no  03 respond 404\n").expect("it is listed");
+    let (_, news) = screen.split_once("no  03 respond 404\n").expect("stage 3 is listed");
     let begin =
         "\n  .#>..........\n\nStage 3 passed before. Your last change broke it.\n\n      no  ";
     assert!(news.starts_with(begin), "{screen}");
@@ -184,17 +185,18 @@ fn the_last_stage_is_an_end() -> Result<(), Failure> {
     let learner = Learner::new();
     learner.writes("stage13")?;
     let (code, screen) = learner.next(&[]);
-    let (_, end) = screen.split_once("  ok  13 chunked\n").expect("it is the last");
+    let (_, end) =
+        screen.split_once("  ok  13 chunked\n").expect("stage 13 is the last one listed");
     assert!(
         end.starts_with("\n  #############\n\nAll 13 stages pass.\n\nYou have built"),
         "{screen}"
     );
     assert_eq!(code, Some(0));
     let introduction = fs::read_to_string(repository().join("docs/00-introduction.md"));
-    let (shown, _) = end.split_once("\n\nFrom here").expect("it says where to go");
+    let (shown, _) = end.split_once("\n\nFrom here").expect("the screen says what to do next");
     assert!(
         introduction.is_ok_and(|text| text.contains(shown)),
-        "the introduction shows another end"
+        "docs/00-introduction.md shows another text for the end"
     );
     Ok(())
 }
@@ -202,12 +204,12 @@ fn the_last_stage_is_an_end() -> Result<(), Failure> {
 #[test]
 fn what_is_not_understood_is_refused() {
     for args in [&["0"][..], &["99"], &["5-3"], &["x"], &["--wacht"], &["1", "2"]] {
-        let output = next(args).output().expect("it can be run");
+        let output = next(args).output().expect("cargo next can be run");
         let message = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(2), "{args:?} {message}");
         assert!(message.starts_with("error: "), "{args:?} {message}");
     }
-    let help = next(&["--help"]).output().expect("it can be run");
+    let help = next(&["--help"]).output().expect("cargo next can be run");
     assert!(screen(&help).contains("Usage: cargo next [OPTIONS] [STAGES]"), "{}", screen(&help));
 }
 
@@ -216,8 +218,8 @@ fn runs_again_when_the_server_changes() -> Result<(), Failure> {
     let learner = Learner::new();
     learner.writes("stage01")?;
     let mut command = learner.command(&["1-2", "--watch"]);
-    let mut child = command.stdout(Stdio::piped()).spawn().expect("it can be run");
-    let output = child.stdout.take().expect("it is piped");
+    let mut child = command.stdout(Stdio::piped()).spawn().expect("cargo next can be run");
+    let output = child.stdout.take().expect("stdout is piped");
     let (sender, lines) = mpsc::channel();
     thread::spawn(move || BufReader::new(output).lines().try_for_each(|line| sender.send(line)));
     let wait_for = |words: &str| {
@@ -228,12 +230,12 @@ fn runs_again_when_the_server_changes() -> Result<(), Failure> {
     let shown = || -> Result<(), RecvTimeoutError> {
         wait_for("Stage 1 is done (1 of 13). Next: docs/02-respond-200.md")?;
         wait_for("Waiting for a change")?;
-        learner.writes("stage02").expect("it is built");
+        learner.writes("stage02").expect("stage 2 can be built");
         wait_for("server has changed")?;
         wait_for("Stages 1 to 2 pass.")
     };
     let shown = shown();
-    child.kill().and_then(|()| child.wait()).expect("it runs until it is ended");
+    child.kill().and_then(|()| child.wait()).expect("cargo next runs until it is killed");
     assert_eq!(shown, Ok(()));
     Ok(())
 }
@@ -243,7 +245,7 @@ fn a_server_in_the_background_is_named_as_the_mistake_and_not_started() {
     let directory = TempDir::new().expect("a temporary directory");
     let witness = directory.path().join("started");
     let server = format!("touch '{}'; sleep 100 &", witness.display());
-    let output = next(&["1"]).env("SERVER", server).output().expect("it can be run");
+    let output = next(&["1"]).env("SERVER", server).output().expect("cargo next can be run");
     let screen = screen(&output);
     assert!(screen.contains("Error: the command in SERVER ends with &"), "{screen}");
     assert!(!witness.exists());
@@ -251,8 +253,9 @@ fn a_server_in_the_background_is_named_as_the_mistake_and_not_started() {
 
 #[test]
 fn a_program_that_is_not_there_is_named() {
-    let output = next(&["1"]).env("SERVER", "no-such-program").output().expect("it can be run");
+    let output =
+        next(&["1"]).env("SERVER", "no-such-program").output().expect("cargo next can be run");
     let screen = screen(&output);
-    assert!(screen.contains("Error: the command in SERVER starts no program"), "{screen}");
+    assert!(screen.contains("Error: the command in SERVER cannot be run"), "{screen}");
     assert!(screen.contains("no-such-program: not found"), "{screen}");
 }

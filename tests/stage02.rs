@@ -1,8 +1,8 @@
 //! Stage 2 · Answer every request with 200.
 //!
-//! A request ends with a blank line. The answer is a status line, `HTTP/1.1 200 OK`, and a blank
-//! line too: `HTTP/1.1 200 OK\r\n\r\n`, seventeen characters and two line ends. Then the
-//! connection is closed, for nothing else says where the answer ends.
+//! A request ends with a blank line. The answer is a status line, `HTTP/1.1 200 OK`, and a blank line:
+//! `HTTP/1.1 200 OK\r\n\r\n`. Then the server closes the connection, because nothing else says where the
+//! answer ends.
 
 use std::time::Duration;
 
@@ -13,12 +13,12 @@ fn answers_200() -> Check {
     let server = Server::start("stage02")?;
     let answer = server.get("/").if_status(
         &[400, 505],
-        "The request is in order. If your server looks at the version already, does it see \"HTTP/1.1\" or \
-         \"HTTP/1.1\\r\"? A line ends with \\r\\n: cut off both (docs/03-respond-404.md).",
+        "The request is valid. Does your server read its version as \"HTTP/1.1\\r\"? A line ends with \\r\\n: \
+         remove both bytes (docs/03-respond-404.md).",
     );
     answer.status(200).because(
-        "The request ends with its blank line. Then the answer is due: HTTP/1.1 200 OK, and a blank \
-         line.",
+        "The request ends with a blank line. When your server has read it, it must answer with the line \
+         HTTP/1.1 200 OK and a blank line.",
     )
 }
 
@@ -27,8 +27,8 @@ fn answers_one_client_after_another() -> Check {
     let server = Server::start("stage02")?;
     for _ in 0..20 {
         server.get("/").status(200).because(
-            "Twenty clients come, one after another, and each wants an answer. Accept in a loop, and take \
-             the next client, whatever happened to the last one.",
+            "20 clients connect, one after another, and each of them must get an answer. Accept clients in a \
+             loop. Whatever happens to one client, accept the next one.",
         )?;
     }
     Ok(())
@@ -41,7 +41,10 @@ fn reads_the_request_before_it_answers() -> Check {
     client.send(b"GET / HTTP/1.1\r\nHost: localhost\r\n")?;
     client.expect_silence(Duration::from_millis(300)).map_err(|failure| server.finish(failure))?;
     client.send(b"\r\n")?;
-    server.answer(&mut client).status(200).because("Now the request is complete.")
+    server
+        .answer(&mut client)
+        .status(200)
+        .because("The blank line has arrived, so the request is complete. Answer it.")
 }
 
 #[test]
@@ -49,8 +52,8 @@ fn takes_a_long_request() -> Check {
     let server = Server::start("stage02")?;
     let cookie = format!("Cookie: {}", "a".repeat(5000));
     server.request("GET", "/").header(cookie).send().status(200).because(
-        "Browsers send several thousand bytes. What is left unread when the connection is closed \
-         makes the kernel reset it, and the answer is lost.",
+        "This request has a header of 5,000 bytes, and browsers send requests as long as this. Read up to the \
+         blank line before you answer.",
     )
 }
 
@@ -61,8 +64,8 @@ fn goes_on_after_a_client_that_left_too_early() -> Check {
     server.connect()?.send(b"GET / HTTP/1.1\r\n")?;
     server.connect()?.reset();
     server.get("/").status(200).because(
-        "Three clients left before their request was complete. A read of 0 bytes says that a client has \
-         left, and each later read says so again: a loop that waits for more must end. A read that \
-         fails ends one connection, never the server.",
+        "Three clients left before their requests were complete. When a client has left, every read returns 0 \
+         bytes at once. A loop that waits for more bytes must end then. If a read fails, close that connection \
+         and keep running.",
     )
 }

@@ -1,7 +1,7 @@
 //! Stage 4 · `/echo/{text}` answers with the text.
 //!
-//! This answer has a body, and two headers that describe it: `Content-Type: text/plain` and
-//! `Content-Length`, the number of its bytes.
+//! This answer has a body and two headers that describe it: `Content-Type: text/plain` and `Content-Length`,
+//! the number of bytes in the body.
 
 use harness::{Check, Server};
 
@@ -13,7 +13,7 @@ fn echoes_the_text_in_the_path() -> Check {
             .get(&format!("/echo/{text}"))
             .status(200)
             .body(text)
-            .because("What follows /echo/ in the path is the body of the answer.")?;
+            .because("The body must be the part of the path that follows /echo/.")?;
     }
     Ok(())
 }
@@ -27,7 +27,8 @@ fn describes_the_body() -> Check {
         .header("Content-Type", "text/plain")
         .body("banana")
         .framed()
-        .because("The body is what follows /echo/ in the path, and headers describe it.")
+        .because("The body must be the part of the path that follows /echo/. Two headers must describe it: \
+                  Content-Type and Content-Length.")
 }
 
 #[test]
@@ -37,8 +38,8 @@ fn decodes_percent_escapes() -> Check {
         [("/echo/two%20words", "two words"), ("/echo/what%3F", "what?"), ("/echo/100%25", "100%")]
     {
         server.get(path).status(200).body(text).because(
-            "A path cannot contain every byte. The others are written as % and two hexadecimal \
-             digits: %20 is a space (RFC 3986, section 2.1).",
+            "Some bytes cannot appear in a path. They are written as % and two hexadecimal digits: %20 is a \
+             space (RFC 3986, section 2.1). Decode the path before you use it.",
         )?;
     }
     Ok(())
@@ -48,8 +49,8 @@ fn decodes_percent_escapes() -> Check {
 fn counts_bytes_not_characters() -> Check {
     let server = Server::start("stage04")?;
     server.get("/echo/caf%C3%A9").status(200).body("café").because(
-        "The body is \"café\", which has five bytes in UTF-8: \"é\" is one character but two bytes, c3 \
-         a9, which is why its escape has two parts.",
+        "The escape %C3%A9 stands for two bytes, which are one character in UTF-8: \"é\". So the body \"café\" \
+         has 5 bytes.",
     )
 }
 
@@ -58,8 +59,8 @@ fn refuses_broken_escapes() -> Check {
     let server = Server::start("stage04")?;
     for path in ["/echo/100%", "/echo/%4", "/echo/%zz"] {
         server.get(path).status(400).because(
-            "After a % come two hexadecimal digits. Do not guess what was meant: \
-             another program may guess differently, and see a different path.",
+            "A % must be followed by two hexadecimal digits. Otherwise, answer 400. Do not guess what the \
+             client meant: another program may guess differently and see a different path.",
         )?;
     }
     Ok(())

@@ -1,7 +1,7 @@
 //! Stage 5 · `/user-agent` answers with the value of the header `User-Agent`.
 //!
-//! A header is a line `Name: value`. Its name may be written in any case, and white space around
-//! its value is not part of it.
+//! A header is a line `Name: value`. The name may be written in upper or lower case, and white space around the
+//! value is not part of it.
 
 use harness::{Check, Server};
 
@@ -16,7 +16,7 @@ fn answers_with_the_user_agent() -> Check {
         .header("Content-Type", "text/plain")
         .body("foobar/1.2.3")
         .because(
-            "The body is the header's value, without the white space around it and without the line \
+            "The body must be the value of User-Agent, without the white space around it and without the line \
              end.",
         )
 }
@@ -27,8 +27,8 @@ fn header_names_ignore_case() -> Check {
     for name in ["user-agent", "USER-AGENT", "uSeR-aGeNt"] {
         let request = server.request("GET", "/user-agent").header(format!("{name}: me"));
         request.send().status(200).body("me").because(
-            "Names of headers have no case: some clients write User-Agent, others user-agent \
-             (RFC 9110, section 5.1).",
+            "Case does not matter in header names: some clients send User-Agent, others user-agent (RFC 9110, \
+             section 5.1).",
         )?;
     }
     Ok(())
@@ -40,8 +40,8 @@ fn white_space_around_a_value_is_not_part_of_it() -> Check {
     for value in ["me: myself", "  me: myself", "\tme: myself \t "] {
         let request = server.request("GET", "/user-agent").header(format!("User-Agent:{value}"));
         request.send().status(200).body("me: myself").because(
-            "Between the colon and the value there may be no white space, or much, and after the \
-             value as well (RFC 9112, section 5). The first colon ends the name.",
+            "White space before and after the value is not part of it, however much there is (RFC 9112, section \
+             5). The first colon ends the name; the value may contain more colons.",
         )?;
     }
     Ok(())
@@ -59,7 +59,8 @@ fn finds_the_header_among_others() -> Check {
         .send()
         .status(200)
         .body("right")
-        .because("The whole name counts, and it stands at the beginning of its line.")
+        .because("Compare the whole header name, from the beginning of the line to the first colon. Three other \
+                  headers here contain \"User-Agent\" in their names or values.")
 }
 
 #[test]
@@ -70,7 +71,8 @@ fn length_counts_bytes() -> Check {
         .send()
         .status(200)
         .body("café/1.0")
-        .because("Content-Length counts bytes. \"é\" is one character but two bytes (c3 a9).")
+        .because("The value is \"café/1.0\", which has 9 bytes, because \"é\" has two (c3 a9). Send the same \
+                  bytes back, and count bytes for Content-Length.")
 }
 
 #[test]
@@ -78,17 +80,22 @@ fn takes_bytes_that_are_not_text() -> Check {
     let server = Server::start("stage05")?;
     let request = server.request("GET", "/user-agent").header(b"User-Agent: caf\xe9/1.0");
     request.send().no_server_error().because(
-        "A value is bytes, and nothing says that they are UTF-8: e9 is the \"é\" of older programs. \
-         Send it back as it came, or refuse it with 400, but answer.",
+        "A header value is bytes, which need not be UTF-8. Here, the byte e9 is \"é\" in Latin-1, an older \
+         encoding. Send the same bytes back, or answer 400.",
     )?;
-    server.get("/").status(200).because("The request before had a strange header.")
+    server.get("/").status(200).because(
+        "The request before this one had a header value that is not UTF-8. Your server must still answer the \
+         next request.",
+    )
 }
 
 #[test]
 fn goes_on_without_the_header() -> Check {
     let server = Server::start("stage05")?;
     server.get("/user-agent").no_server_error().because(
-        "Headers are optional: without User-Agent, an empty body with 200 will do, or a 400.",
+        "Headers are optional, and this request has no User-Agent. Answer 200 with an empty body, or 400.",
     )?;
-    server.get("/").status(200).because("The request before this one had no User-Agent.")
+    server.get("/").status(200).because(
+        "The request before this one had no User-Agent. Your server must still answer the next request.",
+    )
 }

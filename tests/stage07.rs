@@ -1,8 +1,8 @@
 //! Stage 7 · `GET /files/{name}` answers with a file.
 //!
-//! The server is started with `--directory DIR`. It sends the file `name` of that directory,
-//! byte for byte, as `application/octet-stream`; 404 if there is none. No name, however written,
-//! leads to a file outside.
+//! The server is started with `--directory DIR`. It sends the file `name` from that directory, byte for byte,
+//! as `application/octet-stream`. If there is no such file, the answer is 404. No name leads to a file outside
+//! of the directory, however it is written.
 
 use std::fs;
 use std::io;
@@ -29,8 +29,8 @@ fn sends_a_file() -> Check {
         .framed()
         .body("Hello, World!")
         .because(
-            "The file hello.txt is in the directory that the server got with --directory. The body \
-             is what the file contains.",
+            "The file hello.txt is in the directory that your server got with --directory. The body must be the \
+             content of that file.",
         )
 }
 
@@ -40,9 +40,14 @@ fn sends_every_byte_as_it_is() -> Check {
     let bytes: Vec<u8> = (0..=255).cycle().take(3_000_000).collect();
     write(&server, "all.bin", &bytes)?;
     write(&server, "empty", "")?;
-    let why = "A file is bytes, not text: read as a String it fails or changes.";
+    let why = "A file is bytes, not text. If you read this file into a String, reading fails or the bytes \
+               change.";
     server.get("/files/all.bin").status(200).body(&bytes).because(why)?;
-    server.get("/files/empty").status(200).body("").because("An empty file is a file.")
+    server
+        .get("/files/empty")
+        .status(200)
+        .body("")
+        .because("An empty file is a file, too. Answer 200 with an empty body.")
 }
 
 #[test]
@@ -50,7 +55,7 @@ fn finds_files_by_their_decoded_names() -> Check {
     let server = Server::start_with_directory("stage07")?;
     write(&server, "two words.txt", "space")?;
     write(&server, "café", "accent")?;
-    let why = "The path is decoded first, then looked up.";
+    let why = "Decode the path first, then look up the file.";
     server.get("/files/two%20words.txt").status(200).body("space").because(why)?;
     server.get("/files/caf%C3%A9").status(200).body("accent").because(why)
 }
@@ -59,17 +64,17 @@ fn finds_files_by_their_decoded_names() -> Check {
 fn answers_404_without_a_file() -> Check {
     let server = Server::start_with_directory("stage07")?;
     fs::create_dir(server.directory().join("folder")).map_err(cannot)?;
-    let why = "There is no file of that name: 404 says so.";
+    let why = "There is no file with this name. Answer 404.";
     server.get("/files/missing").status(404).because(why)?;
     for path in ["/files/folder", "/files/folder/", "/files/", "/files/%00"] {
         server.get(path).refused().because(why)?;
     }
-    drop(server); // there may be one port for all
+    drop(server); // both servers may have to use the same port
     let without_directory = Server::start("stage07")?;
     without_directory
         .get("/files/missing")
         .status(404)
-        .because("The server was started without --directory, so it has no files.")
+        .because("Your server was started without --directory, so it has no files. Answer 404.")
 }
 
 #[test]
@@ -78,7 +83,7 @@ fn no_name_leads_out_of_the_directory() -> Check {
     let secret = server.directory().with_file_name("secret");
     fs::write(&secret, "a secret").map_err(cannot)?;
     write(&server, "inside", "no secret")?;
-    // A directory whose name begins like the server's.
+    // A directory whose name begins like that of the server's directory.
     let neighbour = server.directory().with_file_name("shared-not");
     fs::create_dir(&neighbour).map_err(cannot)?;
     fs::write(neighbour.join("secret"), "a secret").map_err(cannot)?;
@@ -94,8 +99,9 @@ fn no_name_leads_out_of_the_directory() -> Check {
         &format!("/files/{}", absolute.replace('/', "%2F")),
     ] {
         server.get(path).refused().because(
-            "Joining the directory and a name is not enough: \"..\" goes up, and an absolute name \
-             replaces the directory. Anyone could read any file of this machine.",
+            "This name leads out of the directory, so refuse it. Otherwise, any client can read any file on \
+             this machine. Joining the directory and the name is not enough: \"..\" goes up, and an absolute \
+             name replaces the directory.",
         )?;
     }
     Ok(())
@@ -111,8 +117,8 @@ fn no_link_leads_out_of_the_directory() -> Check {
     let link = |to, name| std::os::unix::fs::symlink(to, server.directory().join(name));
     link("../private/secret", "file").map_err(cannot)?;
     link("../private", "folder").map_err(cannot)?;
-    let why = "a symbolic link that leads out of the directory. Resolve the path first (in Rust: \
-               canonicalize), then see whether it is still inside.";
+    let why = "a symbolic link that leads out of the directory, so refuse it. Resolve the path first (in Rust: \
+               canonicalize), then check that the result is still inside.";
     server.get("/files/file").refused().because(&format!("\"file\" is {why}"))?;
     server.get("/files/folder/secret").refused().because(&format!("\"folder\" is {why}"))
 }

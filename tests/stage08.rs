@@ -1,8 +1,7 @@
 //! Stage 8 · `POST /files/{name}` stores a file.
 //!
-//! The body of the request is the file's content; `Content-Length` says how many bytes it has.
-//! The answer is `201 Created`. The file appears whole or not at all, whatever happens to the
-//! connection.
+//! The body of the request is the content of the file, and `Content-Length` is its number of bytes. The answer
+//! is `201 Created`. The file appears whole or not at all, whatever happens to the connection.
 
 use std::fs;
 use std::thread;
@@ -10,30 +9,31 @@ use std::time::{Duration, Instant};
 
 use harness::{Check, Failure, Server, TIMEOUT};
 
-/// Long enough for a server to take in what was sent.
+/// Long enough for a server to read what was sent.
 const A_MOMENT: Duration = Duration::from_millis(20);
 
-/// Expects that a file of the server's directory has this content.
+/// Expects that a file in the server's directory has this content.
 fn expect_file(server: &Server, name: &str, content: &[u8]) -> Check {
     match fs::read(server.directory().join(name)) {
         Ok(found) if found == content => Ok(()),
         Ok(found) if found.len() != content.len() => Err(Failure::new(format!(
-            "the file {name} has {} bytes, but {} were sent",
+            "the file \"{name}\" has {} bytes, but {} were sent",
             found.len(),
             content.len()
         ))
-        .why("Some bytes of the body come with the head, the others after it: store all of them.")
+        .why("Some bytes of the body arrive together with the head, and others after it. Store all of them.")
         .read(server.chapter())),
-        Ok(found) => Err(Failure::new(format!("the file {name} has other bytes than were sent"))
+        Ok(found) => Err(Failure::new(format!("the file \"{name}\" does not contain the bytes that were sent"))
             .difference(content, &found)
             .read(server.chapter())),
-        Err(error) => Err(Failure::new(format!("the file {name} is not there ({error})"))
-            .why("The server answered 201: it said that the file is stored.")
+        Err(error) => Err(Failure::new(format!("the file \"{name}\" does not exist ({error})"))
+            .why("Your server answered 201, which means that the file is stored. Store it in the directory \
+                  before you answer.")
             .read(server.chapter())),
     }
 }
 
-/// Expects that the server's directory holds these files, and no others, before long.
+/// Expects that within [`TIMEOUT`] the server's directory holds these files and no others.
 fn expect_files(server: &Server, expected: &[&str]) -> Check {
     let start = Instant::now();
     loop {
@@ -66,21 +66,25 @@ fn stores_the_body() -> Check {
     for (name, content) in [("text", &b"12345"[..]), ("all.bin", &bytes), ("empty", b"")] {
         let request = server.request("POST", &format!("/files/{name}")).body(content);
         request.send().status(201).because(
-            "The body ends after Content-Length bytes, though the connection stays open: do not wait \
-             for more. Some of them, or all, may have been read together with the head: do not wait \
-             for those again. Store them, then answer 201 Created.",
+            "Store the body, then answer 201 Created. The body ends after Content-Length bytes, but the \
+             connection stays open: do not wait for more bytes. You may have read some of them, or all, \
+             together with the head: do not wait for those again.",
         )?;
         expect_file(&server, name, content)?;
     }
-    server.get("/files/text").status(200).body("12345").because("It can be read back.")?;
+    server
+        .get("/files/text")
+        .status(200)
+        .body("12345")
+        .because("The file was stored by the POST before. GET must send it back.")?;
     expect_files(&server, &["all.bin", "empty", "text"])
 }
 
 #[test]
 fn takes_a_body_in_pieces() -> Check {
     let server = Server::start_with_directory("stage08")?;
-    let why = "The body may come with the head, after it, or in many pieces. Some of it may have \
-               been read together with the head; the rest is still to be read.";
+    let why = "The body may arrive with the head, after it, or in many pieces. You may have read some of it \
+               together with the head. Then read the rest.";
     for (name, piece) in [("a", 1), ("b", 7)] {
         let request = server.request("POST", &format!("/files/{name}")).body("two\r\n\r\nlines");
         request.send_body_in_pieces(piece).status(201).because(why)?;
@@ -93,7 +97,10 @@ fn takes_a_body_in_pieces() -> Check {
 fn a_file_appears_whole_or_not_at_all() -> Check {
     let server = Server::start_with_directory("stage08")?;
     let request = server.request("POST", "/files/old").body("what was there before");
-    request.send().status(201).because("A file is stored, to be replaced later.")?;
+    request
+        .send()
+        .status(201)
+        .because("This upload is complete. Store it and answer 201 Created.")?;
     for name in ["old", "new"] {
         let mut client = server.connect()?;
         let head =
@@ -102,8 +109,9 @@ fn a_file_appears_whole_or_not_at_all() -> Check {
         client.send(b"the beginning")?;
         client.leave().map_err(|failure| server.finish(failure))?;
     }
-    let why = "Two clients left in the middle of their bodies. Write to a file of another name, \
-               rename it when all is there, and remove it when something fails.";
+    let why = "Two clients left before they had sent the whole body. Write the body to a temporary file with \
+               another name, and rename it when the body is complete. If something fails, remove the temporary \
+               file.";
     expect_files(&server, &["old"]).map_err(|failure| failure.why(why))?;
     expect_file(&server, "old", b"what was there before").map_err(|failure| failure.why(why))
 }
@@ -118,9 +126,9 @@ fn two_uploads_of_one_name_do_not_mix() -> Check {
         client.send(&half)?;
         client.expect_silence(A_MOMENT).map_err(|failure| server.finish(failure))?;
     }
-    let why = "Two clients store the same name at once, and the one that began later ends first. \
-               Either may win, but a mixture of both is of no use to anyone: each upload needs a \
-               temporary file of its own.";
+    let why = "Two clients upload a file of the same name at the same time. The one that began second ends \
+               first. Either of the two files may stay, but not a mixture of both: give each upload a temporary \
+               file of its own.";
     for (client, half) in [(&mut second, vec![b'b'; 100_000]), (&mut first, vec![b'a'; 100_000])] {
         client.send(&half)?;
         server.answer(client).successful().because(why)?; // 200 and 204 if the file was there before
@@ -129,7 +137,8 @@ fn two_uploads_of_one_name_do_not_mix() -> Check {
     let count = |byte: u8| found.iter().filter(|it| **it == byte).count();
     if !matches!((count(b'a'), count(b'b')), (200_000, 0) | (0, 200_000)) {
         return Err(Failure::new(format!(
-            "of two uploads of 200000 bytes, the file has {} bytes of one and {} of the other",
+            "the file should be one of two uploads of 200000 bytes, but it has {} bytes of one and {} of the \
+             other",
             count(b'a'),
             count(b'b')
         ))
@@ -150,17 +159,17 @@ fn no_upload_leads_out_of_the_directory() -> Check {
         "/files/%2e%2e%2fplanted".to_owned(),
         format!("/files/{absolute}"),
         format!("/files/{}", absolute.replace('/', "%2F")),
-        "/files/link/planted".to_owned(), // without the link, it is a directory that is not there
+        "/files/link/planted".to_owned(), // if there is no link, this directory does not exist
     ];
     #[cfg(unix)]
     let _ = std::os::unix::fs::symlink("..", directory.join("link"));
-    let why = "Anyone could write to any directory of this machine. A name needs the same care as when \
-               files are sent. The file may not be there yet, so ask where its directory really is (in \
-               Rust: canonicalize the parent).";
+    let why = "This name leads out of the directory, so refuse it. Otherwise, any client can write to any \
+               directory on this machine. The file may not exist yet, so resolve the directory that it would be \
+               in (in Rust: canonicalize the parent).";
     for path in paths {
         server.request("POST", &path).body("planted").send().refused().because(why)?;
         if outside.join("planted").exists() {
-            let problem = format!("a file was stored outside of the directory, by POST {path}");
+            let problem = format!("POST {path} stored a file outside of the directory");
             return Err(Failure::new(problem).why(why).read(server.chapter()));
         }
     }
@@ -175,12 +184,14 @@ fn tells_a_waiting_client_to_go_on() -> Check {
         b"POST /files/a HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\n\
           Expect: 100-continue\r\n\r\n",
     )?;
-    let why = "A client that sends Expect: 100-continue holds its body back until the server answers \
-               \"HTTP/1.1 100 Continue\\r\\n\\r\\n\" (curl gives up waiting after a second).";
+    let why = "A client that sends Expect: 100-continue does not send its body until your server answers \
+               \"HTTP/1.1 100 Continue\\r\\n\\r\\n\". (curl waits for one second, then sends it anyway.)";
     let told = client.expect_interim(100);
     told.map_err(|failure| server.finish(failure.why(why)))?;
     client.send(b"hello")?;
-    server.answer(&mut client).status(201).because("Then the body came.")?;
+    server.answer(&mut client).status(201).because(
+        "After 100 Continue, the client has sent its body. Store it and answer 201 Created.",
+    )?;
     expect_file(&server, "a", b"hello")
 }
 
@@ -188,15 +199,19 @@ fn tells_a_waiting_client_to_go_on() -> Check {
 fn refuses_lengths_that_make_no_sense() -> Check {
     let server = Server::start_with_directory("stage08")?;
     for (header, status, why) in [
-        ("Content-Length: five", 400, "A length is digits."),
-        ("Content-Length: -5", 400, "A length is digits, without a sign."),
-        ("Content-Length: +5", 400, "A length is digits, without a sign."),
-        ("Content-Length: 5\r\nContent-Length: 6", 400, "Which of the two is the length?"),
+        ("Content-Length: five", 400, "Content-Length must be digits. Answer 400."),
+        ("Content-Length: -5", 400, "Content-Length must be digits, without a sign. Answer 400."),
+        ("Content-Length: +5", 400, "Content-Length must be digits, without a sign. Answer 400."),
+        (
+            "Content-Length: 5\r\nContent-Length: 6",
+            400,
+            "There are two different lengths, and your server cannot know which one is right. Answer 400.",
+        ),
         (
             "Content-Length: 1000000000000000000",
             413,
-            "A billion gigabytes: no server takes that. Have a limit, and say 413 above it, before the body \
-             comes.",
+            "This body would have a billion gigabytes. Set a limit, and answer 413 to a body above it, before \
+             the body arrives.",
         ),
     ] {
         let request = format!("POST /files/a HTTP/1.1\r\nHost: a\r\n{header}\r\n\r\nhello");

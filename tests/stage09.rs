@@ -1,13 +1,13 @@
 //! Stage 9 · Compress the body when the client asks for it.
 //!
-//! A client lists in `Accept-Encoding` what it can decompress. If gzip is among it, the answer
-//! to `/echo/{text}` has the header `Content-Encoding: gzip` and a compressed body.
+//! A client lists in `Accept-Encoding` the formats that it can decompress. If gzip is among them, the answer to
+//! `/echo/{text}` has the header `Content-Encoding: gzip` and a compressed body.
 
 use harness::{Check, Exchange, Server};
 
 const TEXT: &str = "abcabcabcabcabcabcabcabcabcabcabcabcabcabcabcabcabcabc";
 
-/// Asks for the text, with `Accept-Encoding` as given.
+/// Asks for the text with this `Accept-Encoding`.
 fn ask(server: &Server, accept: &str) -> Exchange {
     let request = server.request("GET", &format!("/echo/{TEXT}"));
     request.header(format!("Accept-Encoding: {accept}")).send().status(200)
@@ -16,16 +16,15 @@ fn ask(server: &Server, accept: &str) -> Exchange {
 #[test]
 fn compresses_when_asked() -> Check {
     let server = Server::start("stage09")?;
-    ask(&server, "gzip")
-        .header("Content-Type", "text/plain")
-        .gzip_body(TEXT)
-        .because("The client asked for gzip, and Content-Encoding says that it gets it.")
+    ask(&server, "gzip").header("Content-Type", "text/plain").gzip_body(TEXT).because(
+        "The client accepts gzip. Compress the body, and say so with Content-Encoding: gzip.",
+    )
 }
 
 #[test]
 fn does_not_compress_otherwise() -> Check {
     let server = Server::start("stage09")?;
-    let why = "This client cannot decompress gzip: it would show the compressed bytes.";
+    let why = "This client does not accept gzip, so it cannot decompress the body. Send the text as it is.";
     server
         .get(&format!("/echo/{TEXT}"))
         .status(200)
@@ -47,9 +46,9 @@ fn finds_gzip_in_a_list() -> Check {
         "br\r\nAccept-Encoding: gzip", // on two lines
     ] {
         ask(&server, accept).gzip_body(TEXT).because(
-            "Accept-Encoding is a list with commas, in any case, and its parts may stand on several lines. \
-             An element may have a weight after a semicolon; a * stands for all that is not named (RFC \
-             9110, sections 5.3 and 12.5.3).",
+            "This client accepts gzip. Accept-Encoding is a list with commas, in upper or lower case, on one \
+             line or several. A name may have a weight after a semicolon. A * stands for all codings that are \
+             not named (RFC 9110, sections 5.3 and 12.5.3).",
         )?;
     }
     Ok(())
@@ -62,7 +61,8 @@ fn respects_a_weight_of_zero() -> Check {
         ask(&server, accept)
             .no_header("Content-Encoding")
             .body(TEXT)
-            .because("A weight of 0 means: not this one, please (RFC 9110, section 12.4.2).")?;
+            .because("A weight of 0 means that the client does not accept gzip (RFC 9110, section 12.4.2). Send \
+                      the text as it is.")?;
     }
     Ok(())
 }
@@ -72,8 +72,8 @@ fn a_name_that_merely_contains_gzip_does_not_count() -> Check {
     let server = Server::start("stage09")?;
     for accept in ["not-gzip", "gzipped", "br, xgzip"] {
         ask(&server, accept).no_header("Content-Encoding").body(TEXT).because(
-            "Compare whole elements of the list. Searching the value for \"gzip\" finds it in \
-             other names.",
+            "This list has no element gzip, so do not compress. Compare whole elements: if you search the value \
+             for \"gzip\", you find it inside other names.",
         )?;
     }
     Ok(())
@@ -84,8 +84,9 @@ fn tells_caches_what_the_answer_depends_on() -> Check {
     let server = Server::start("stage09")?;
     for accept in ["gzip", "identity"] {
         ask(&server, accept).header("Vary", "Accept-Encoding").because(
-            "A cache between server and client keeps answers by their URL. Vary tells it that this \
-             one differs by Accept-Encoding; without it, a client may get what it cannot read.",
+            "A cache between client and server stores answers by their URL. Vary tells the cache that this \
+             answer also depends on Accept-Encoding. Without Vary, a client may get a compressed answer that it \
+             cannot read.",
         )?;
     }
     Ok(())

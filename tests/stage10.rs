@@ -1,18 +1,18 @@
 //! Stage 10 · Answer many requests on one connection.
 //!
-//! After an answer the connection stays open, and the next request may come on it: unless one of
-//! the two has said `Connection: close`, or the request was HTTP/1.0. So every answer has to say
-//! where it ends, and every request has to be read to its end.
+//! After an answer the connection stays open for the next request, unless the client or the server has said
+//! `Connection: close`, or the request was one of HTTP/1.0. So every answer must say where it ends, and every
+//! request must be read to its end.
 
 use std::thread;
 use std::time::Duration;
 
 use harness::{Check, Connection, Failure, Server, TIMEOUT};
 
-/// Long enough for a server to answer a head before its body comes.
+/// Long enough for a server to answer a head before the body arrives.
 const A_MOMENT: Duration = Duration::from_millis(20);
 
-/// Asks for a text on a connection that is open, and expects it.
+/// Asks for a text on an open connection, and expects it as the body.
 fn expect_echo(server: &Server, client: &mut Connection, text: &str, why: &str) -> Check {
     client.send(format!("GET /echo/{text} HTTP/1.1\r\nHost: localhost\r\n\r\n").as_bytes())?;
     server.answer(client).status(200).body(text).because(why)
@@ -28,17 +28,22 @@ fn expect_close(server: &Server, client: Connection, why: &str) -> Check {
 fn answers_many_requests_on_one_connection() -> Check {
     let server = Server::start("stage10")?;
     let mut client = server.connect()?;
-    expect_echo(&server, &mut client, "one", "This is the first request on its connection.")?;
-    let why = "This is not the first request on its connection, and the ones before were answered. In \
-               HTTP/1.1 a connection stays open after an answer, unless one side has said \
-               Connection: close. Your server need not say it (RFC 9112, section 9.3).";
+    expect_echo(
+        &server,
+        &mut client,
+        "one",
+        "This is the first request on its connection. Answer it as before.",
+    )?;
+    let why = "This is not the first request on its connection, and the earlier ones were answered. In HTTP/1.1 \
+               a connection stays open after an answer, unless the client or the server says Connection: close \
+               (RFC 9112, section 9.3). Keep it open, and do not say Connection: close.";
     for text in ["two", "three", "four"] {
         expect_echo(&server, &mut client, text, why)?;
     }
     client.send(b"GET /missing HTTP/1.1\r\nHost: localhost\r\n\r\n")?;
     server.answer(&mut client).status(404).because(why)?;
-    let why = "The request before this one was for /missing, and got 404. That is no reason to close \
-               the connection.";
+    let why = "The request before this one was for /missing, and the answer was 404. Keep the connection open \
+               after a 404, too.";
     expect_echo(&server, &mut client, "six", why)
 }
 
@@ -46,8 +51,8 @@ fn answers_many_requests_on_one_connection() -> Check {
 fn keeps_several_connections_side_by_side() -> Check {
     let server = Server::start("stage10")?;
     let mut clients = (0..8).map(|_| server.connect()).collect::<Result<Vec<_>, _>>()?;
-    let why = "Eight clients have a connection each, and ask in turn, three times. Each connection \
-               has its own requests and answers, and stays open between them.";
+    let why = "8 clients have one connection each and take turns: each of them sends three requests. Keep every \
+               connection open between its requests.";
     for round in 0..3 {
         for (number, client) in clients.iter_mut().enumerate() {
             expect_echo(&server, client, &format!("{number}-{round}"), why)?;
@@ -60,9 +65,9 @@ fn keeps_several_connections_side_by_side() -> Check {
 fn closes_when_the_client_asks_for_it() -> Check {
     let server = Server::start("stage10")?;
     for options in ["close", "Close", "keep-me-posted, close"] {
-        let why = "The client has said close: this is its last request. The answer says so, too, and \
-                   then the connection is closed. Connection is a list, and upper and lower case are \
-                   the same (RFC 9110, section 7.6.1).";
+        let why = "The client has said Connection: close, so this is its last request. Say Connection: close in \
+                   the answer, then close the connection. The header Connection is a list, and case does not \
+                   matter (RFC 9110, section 7.6.1).";
         let mut client = server.connect()?;
         let request =
             format!("GET /echo/last HTTP/1.1\r\nHost: a\r\nConnection: {options}\r\n\r\n");
@@ -77,8 +82,8 @@ fn closes_when_the_client_asks_for_it() -> Check {
 #[test]
 fn closes_after_http_1_0() -> Check {
     let server = Server::start("stage10")?;
-    let why = "A client of HTTP/1.0 takes the end of the connection for the end of the answer, \
-               unless it says Connection: keep-alive.";
+    let why = "This client speaks HTTP/1.0 and has not said Connection: keep-alive. For such a client, the \
+               answer ends when the connection closes. Close it after the answer.";
     let mut client = server.connect()?;
     client.send(b"GET /echo/old HTTP/1.0\r\n\r\n")?;
     server.answer(&mut client).status(200).body("old").because(why)?;
@@ -99,9 +104,8 @@ fn answers_requests_that_were_sent_at_once() -> Check {
     let answers = [(200, "one"), (201, ""), (200, "GET /\r\n"), (404, ""), (200, "five")];
     for (index, (status, body)) in answers.into_iter().enumerate() {
         let why = format!(
-            "Five requests came at once, and each gets its answer, in their order. This is about \
-             answer {} of 5. One read may return more than one request: what comes after the first \
-             belongs to the next.",
+            "Five requests arrived at once. Answer all of them, in their order. This is about answer {} of 5. \
+             One read may return more than one request: the bytes after the first request belong to the next.",
             index + 1
         );
         let answer = server.answer(&mut client).status(status);
@@ -123,16 +127,18 @@ fn a_body_that_nobody_reads_is_not_the_next_request() -> Check {
         )?;
         thread::sleep(pause);
         client.send(body)?;
-        client.expect_answers(3); // there should be two, and the third is that to the body
+        client.expect_answers(3); // two are right; a third would be the answer to the body
         let answer = server.answer(&mut client).no_server_error();
         let is_last = answer.is_last();
-        answer.because("This request has a body, although nobody has any use for it.")?;
+        answer.because(
+            "This request has a body that your server does not need. It must get an answer all the same.",
+        )?;
         if is_last {
-            continue; // the other way to be rid of a body
+            continue; // to close the connection is also right
         }
-        let why = "The request before this one had a body that looks like a request, and no part of \
-                   your server wanted it. Skip its bytes, or close the connection: otherwise a \
-                   client can slip in requests that a proxy before your server takes for a body.";
+        let why = "The request before this one had a body that looks like a request, and your server did not \
+                   need it. Skip the bytes of such a body, or close the connection. Otherwise, a client can \
+                   smuggle a request past a proxy, which sees only a body.";
         expect_echo(&server, &mut client, "next", why)?;
     }
     Ok(())
@@ -146,8 +152,9 @@ fn a_client_that_waits_is_not_kept_waiting() -> Check {
         b"POST /nowhere HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n",
     )?;
     server.answer(&mut client).refused().because(
-        "There is nothing at /nowhere to POST to. The client holds its body back until it hears from you, so \
-         refuse at once: if you wait for the body first, both wait.",
+        "There is no resource /nowhere, so refuse the request at once. The client has sent Expect: \
+         100-continue, and sends its body only when your server has answered. If your server waits for the body \
+         first, both wait forever.",
     )
 }
 
@@ -159,12 +166,12 @@ fn half_a_request_waits_for_its_other_half() -> Check {
     let (half, rest) = second.split_at(12);
     client.expect_answers(2);
     client.send(format!("GET /echo/one HTTP/1.1\r\nHost: a\r\n\r\n{half}").as_bytes())?;
-    let why = "A request came, and half of the next one with it. The first is answered at once, and its answer \
-               does not end the connection.";
+    let why = "One request has arrived, together with half of the next one. Answer the first request at once, \
+               and keep the connection open.";
     server.answer(&mut client).status(200).body("one").because(why)?;
     client.send(rest.as_bytes())?;
-    let why = "Half of this request came together with the one before, and the other half later. Keep what you \
-               have read until it is used.";
+    let why = "Half of this request arrived together with the request before, and the other half later. Keep \
+               the bytes that you have read until you use them.";
     server.answer(&mut client).status(200).body("two").because(why)
 }
 
@@ -172,10 +179,15 @@ fn half_a_request_waits_for_its_other_half() -> Check {
 fn an_empty_line_before_a_request_is_skipped() -> Check {
     let server = Server::start("stage10")?;
     let mut client = server.connect()?;
-    expect_echo(&server, &mut client, "one", "This is the first request on its connection.")?;
+    expect_echo(
+        &server,
+        &mut client,
+        "one",
+        "This is the first request on its connection. Answer it as before.",
+    )?;
     client.send(b"\r\n")?;
-    let why = "Some clients send an empty line after a body, which belongs to nothing. Skip at least one before \
-               a request line (RFC 9112, section 2.2).";
+    let why = "There is an empty line before this request. Some clients send one after a body, although it \
+               belongs to nothing. Skip at least one empty line before a request line (RFC 9112, section 2.2).";
     expect_echo(&server, &mut client, "two", why)
 }
 
@@ -183,10 +195,11 @@ fn an_empty_line_before_a_request_is_skipped() -> Check {
 fn each_request_has_its_own_headers() -> Check {
     let server = Server::start("stage10")?;
     let mut client = server.connect()?;
-    let why = "This request has a User-Agent.";
+    let why = "The body must be the User-Agent of this request.";
     client.send(b"GET /user-agent HTTP/1.1\r\nHost: a\r\nUser-Agent: first\r\n\r\n")?;
     server.answer(&mut client).status(200).body("first").because(why)?;
-    let why = "This request has another User-Agent than the one before on the same connection.";
+    let why = "The body must be the User-Agent of this request, not that of the request before on the same \
+               connection.";
     client.send(b"GET /user-agent HTTP/1.1\r\nHost: a\r\nUser-Agent: second\r\n\r\n")?;
     server.answer(&mut client).status(200).body("second").because(why)?;
     client.send(b"GET /user-agent HTTP/1.1\r\nHost: a\r\n\r\n")?;
@@ -195,18 +208,18 @@ fn each_request_has_its_own_headers() -> Check {
             return Ok(());
         }
         let found = String::from_utf8_lossy(&answer.body).into_owned();
-        Err(Failure::new(format!("the body is \"{found}\", and the request has no User-Agent")))
+        Err(Failure::new(format!("the body is \"{found}\", but the request has no User-Agent")))
     });
     answer.because(
-        "Headers belong to one request only. Start each request with no headers, wherever you keep them.",
+        "Headers belong to one request only. Begin each request without the headers of the request before.",
     )
 }
 
 #[test]
 fn every_answer_says_where_it_ends() -> Check {
     let server = Server::start_with_directory("stage10")?;
-    let why = "The connection stays open, so its end cannot be the end of the answer. An empty body \
-               has a length, too: Content-Length: 0.";
+    let why = "The connection stays open, so every answer must say where it ends. An empty body has a length, \
+               too: Content-Length: 0.";
     for path in ["/", "/missing", "/files/missing", "/user-agent"] {
         server.request("GET", path).header("User-Agent: me").send().framed().because(why)?;
     }

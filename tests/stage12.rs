@@ -1,7 +1,7 @@
-//! Stage 12 · Limit what is too much, give up what is too slow, and end well.
+//! Stage 12 · Limit sizes, times and the number of connections, and stop without losing an answer.
 //!
-//! The checks start the server with `--max-connections N`, `--max-body BYTES` or
-//! `--head-timeout SECONDS`, where that is what they are about.
+//! The checks start the server with the limit that they are about, such as `--max-body BYTES`,
+//! `--head-timeout SECONDS` or `--max-connections N`.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -15,9 +15,8 @@ const SLOWLY: Duration = Duration::from_millis(100);
 fn limits_what_it_reads() -> Check {
     let server = Server::start_with_args("stage12", &["--max-body", "1000"])?;
     let long = "a".repeat(20_000);
-    let why = "A head without limits fills the memory of your server. Take 8,000 bytes at least (RFC 9112, \
-               section 3), and refuse 20,000: with 414 if it is the target that is too long, and with 431 if it \
-               is the headers.";
+    let why = "A head without limits can fill the memory of your server. Accept 8,000 bytes (RFC 9112, section \
+               3), and refuse 20,000. Answer 414 if the target is too long, and 431 if the headers are.";
     for (lines, status) in [
         (["GET /", &long, " HTTP/1.1\r\nHost: a\r\n"], 414),
         (["GET / HTTP/1.1\r\nHost: a\r\nX: ", &long, "\r\n"], 431),
@@ -30,13 +29,16 @@ fn limits_what_it_reads() -> Check {
     server
         .send(enough.as_bytes())
         .status(200)
-        .because("A head of 7,000 bytes is not too large.")?;
-    let why = "The server was started with --max-body 1000. A body of 1,001 bytes is refused with 413 before \
-               it is read.";
+        .because("A head of 7,000 bytes is not too large. Answer 200.")?;
+    let why = "Your server was started with --max-body 1000. Refuse a body of 1,001 bytes with 413 before you \
+               read it.";
     let post = b"POST /files/a HTTP/1.1\r\nHost: a\r\nContent-Length: 1001\r\n\r\n";
     server.send(post).status_in(&[413, 400]).because(why)?;
     let request = server.request("POST", "/files/a").body(vec![b'a'; 1000]);
-    request.send().status(201).because("The limit is 1000 bytes, and this body has 1,000.")
+    request
+        .send()
+        .status(201)
+        .because("The limit is 1,000 bytes, and this body has exactly 1,000. Store it.")
 }
 
 #[test]
@@ -48,13 +50,14 @@ fn gives_up_slow_requests() -> Check {
     while start.elapsed() < TIMEOUT && client.expect_silence(SLOWLY).is_ok() {
         client.send(b"a")?;
     }
-    let why = "This client sends a byte every tenth of a second, and never comes to an end. The server was \
-               started with --head-timeout 1: answer 408 Request Timeout after a second, counted from the first \
-               byte of the request.";
+    let why = "This client sends one byte every tenth of a second, and its head never ends. Your server was \
+               started with --head-timeout 1. Answer 408 Request Timeout one second after the first byte of the \
+               request.";
     if start.elapsed() >= TIMEOUT {
         let failure =
             client.failure("your server still waits for the rest of the head after 5 seconds");
-        let cause = "A limit for each read does not help here: each read is quick. Limit the time for the whole head.";
+        let cause = "A timeout for each read does not help here, because each read is quick. Limit the time for \
+                     the whole head.";
         return Err(server.finish(failure.cause(cause).why(why)));
     }
     server.answer(&mut client).status(408).closing().because(why)
@@ -66,8 +69,8 @@ fn gives_up_slow_bodies() -> Check {
     let mut client = server.connect()?;
     client.send(b"POST /files/a HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\nhello")?;
     server.answer(&mut client).status(408).closing().because(
-        "The client has sent 5 bytes of 100, and no more come. The server was started with \
-         --body-timeout 1: answer 408 Request Timeout after a second.",
+        "The client has sent 5 of 100 bytes, and then it sends nothing more. Your server was started with \
+         --body-timeout 1. Answer 408 Request Timeout after one second.",
     )
 }
 
@@ -76,9 +79,9 @@ fn closes_idle_connections() -> Check {
     let server = Server::start_with_args("stage12", &["--idle-timeout", "1"])?;
     let mut client = server.connect()?;
     client.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")?;
-    server.answer(&mut client).status(200).because("This is a request.")?;
-    let why = "The client got its answer, and says nothing more. The server was started with --idle-timeout 1: \
-               close the connection after a second of silence.";
+    server.answer(&mut client).status(200).because("This is an ordinary request.")?;
+    let why = "The client got its answer and sends nothing more, so the connection is idle. Your server was \
+               started with --idle-timeout 1. Close the connection after one second.";
     client.expect_hang_up(TIMEOUT).map_err(|failure| server.finish(failure.why(why)))
 }
 
@@ -89,9 +92,10 @@ fn waiting_between_requests_is_not_slow() -> Check {
     let mut client = server.connect()?;
     let request = b"GET /echo/again HTTP/1.1\r\nHost: a\r\n\r\n";
     client.send(request)?;
-    server.answer(&mut client).status(200).because("This is the first request.")?;
-    let why = "The client waited for a second and a half before it sent its next request. --head-timeout 1 is the \
-               time for a head, from its first byte; --idle-timeout 60 is the time between two requests.";
+    server.answer(&mut client).status(200).because("This is an ordinary request.")?;
+    let why = "This client waits for 1.5 seconds between two requests, which is not too long. --head-timeout 1 \
+               is the time for one head, from its first byte. --idle-timeout 60 is the time between two \
+               requests.";
     let paused = client.expect_silence(Duration::from_millis(1500));
     paused.map_err(|failure| server.finish(failure.why(why)))?;
     client.send(request)?;
@@ -101,9 +105,9 @@ fn waiting_between_requests_is_not_slow() -> Check {
 #[test]
 fn turns_clients_away_when_it_is_full() -> Check {
     let server = Server::start_with_args("stage12", &["--max-connections", "3"])?;
-    let why = "The server was started with --max-connections 3. Three clients are in the middle of an \
-               upload, and this is the fourth. It gets 503 Service Unavailable, and Retry-After says \
-               when to come again.";
+    let why = "Your server was started with --max-connections 3. Three clients are in the middle of an upload, \
+               and this client is the fourth. Answer 503 Service Unavailable, and say in Retry-After when to \
+               try again.";
     let mut clients = (0..3).map(|_| server.connect()).collect::<Result<Vec<_>, _>>()?;
     for client in &mut clients {
         client.send(
@@ -111,7 +115,9 @@ fn turns_clients_away_when_it_is_full() -> Check {
         )?;
         client
             .expect_interim(100)
-            .map_err(|failure| server.finish(failure.why("There is room for three clients.")))?;
+            .map_err(|failure| server.finish(failure.why("This is one of three clients, and --max-connections 3 \
+                                                          allows them all. It sends its body after 100 \
+                                                          Continue.")))?;
     }
     let answer = server.get("/").status(503).with("Retry-After");
     answer.because(why)?;
@@ -120,7 +126,7 @@ fn turns_clients_away_when_it_is_full() -> Check {
     loop {
         let answer = server.get("/");
         if start.elapsed() > TIMEOUT || answer.has_status(200) {
-            let why = "The three clients have left, so there is room again.";
+            let why = "The three clients have left. Serve new clients again.";
             return answer.status(200).because(why);
         }
         thread::sleep(SLOWLY);
@@ -136,10 +142,7 @@ fn finishes_its_work_when_it_is_stopped() -> Check {
     let server = Server::start_with_directory("stage12")?;
     let mut idle = server.connect()?;
     idle.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")?;
-    server
-        .answer(&mut idle)
-        .status(200)
-        .because("This client stays connected, and says no more.")?;
+    server.answer(&mut idle).status(200).because("This is an ordinary request.")?;
     let mut client = server.connect()?;
     client.send(b"POST /files/last HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nhello")?;
     client.expect_silence(SLOWLY).map_err(|failure| server.finish(failure))?;
@@ -150,23 +153,24 @@ fn finishes_its_work_when_it_is_stopped() -> Check {
     }
     if server.accepts() {
         return Err(Failure::new("your server still accepts clients after the signal SIGTERM")
-            .why("It was asked to stop. Close the listening socket first.")
+            .why("SIGTERM asks your server to stop. Close the listening socket first.")
             .read(server.chapter()));
     }
     client.send(b"world")?;
-    let why = "The server got the signal SIGTERM in the middle of this upload. It takes no new clients \
-               then, and finishes what it has begun.";
+    let why = "Your server got the signal SIGTERM in the middle of this upload. Accept no new clients then. \
+               Finish the requests that have begun, and end.";
     client.answer().map_err(|failure| failure.why(why).read(server.chapter()))?;
     let stored = fs::read(server.directory().join("last")).unwrap_or_default();
     if stored != b"helloworld" {
-        let failure = Failure::new("the upload was answered, but not stored");
+        let failure = Failure::new("your server answered the upload, but did not store it");
         return Err(failure.why(why).read(server.chapter()));
     }
     if server.all_ended_within(&processes, TIMEOUT) {
         return Ok(());
     }
     Err(Failure::new("your server does not end after its last request")
-        .cause("One more client is connected, and idle: nobody waits for an answer, so close it.")
+        .cause("Another client is still connected, but idle: it waits for no answer. Close idle connections \
+                when your server stops.")
         .why(why)
         .read(server.chapter()))
 }

@@ -1,8 +1,8 @@
-//! Stage 13 · Take and send bodies whose length nobody knows beforehand.
+//! Stage 13 · Receive and send bodies whose length is not known beforehand.
 //!
-//! A body with `Transfer-Encoding: chunked` comes in pieces, each with its size in hexadecimal
-//! before it, and ends with a piece of the size 0. `GET /countdown/{n}` sends n lines, n to 1, a
-//! second apart; `GET /files/{name}` is compressed for those who accept gzip, while it is read.
+//! A body with `Transfer-Encoding: chunked` is a series of chunks. Each chunk has its size in hexadecimal
+//! before it, and a chunk of size 0 ends the body. `GET /countdown/{n}` sends n lines, n to 1, one second
+//! apart. `GET /files/{name}` compresses the file while reading it, if the client accepts gzip.
 
 use std::fs;
 use std::io;
@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use harness::{Check, Failure, Server, TIMEOUT};
 
-/// What begins an upload in chunks.
+/// The head of an upload in chunks.
 const POST: &str =
     "POST /files/a HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n";
 
@@ -25,7 +25,7 @@ fn expect_stored(server: &Server, content: &str, why: &str) -> Check {
     if found == content.as_bytes() {
         return Ok(());
     }
-    let failure = Failure::new("the file a does not hold the content of the chunks");
+    let failure = Failure::new("the file \"a\" does not hold the content of the chunks");
     let failure = failure.difference(content.as_bytes(), &found);
     Err(failure.why(why).read(server.chapter()))
 }
@@ -37,29 +37,32 @@ fn takes_a_body_in_chunks() -> Check {
     for (body, why) in [
         (
             "5\r\nhello\r\n0\r\n\r\n",
-            "Each chunk has its size before it; one of the size 0 is the last.",
+            "Each chunk has its size before it. The chunk of size 0 is the last.",
         ),
         (
             "00a\r\n0123456789\r\nB\r\n0123456789a\r\n0\r\n\r\n",
-            "Sizes are hexadecimal, in any case.",
+            "Chunk sizes are hexadecimal, in upper or lower case.",
         ),
         (
             "4\r\n\r\n\r\n\r\n0\r\n\r\n",
-            "A chunk may contain line ends: its size says where it ends.",
+            "A chunk may contain line ends. Its size says where it ends.",
         ),
         (
             "2;name=value\r\nhi\r\n0;x\r\n\r\n",
-            "A size may have extensions after a semicolon: skip them.",
+            "A chunk size may have extensions after a semicolon. Skip them.",
         ),
         (
             "2\r\nhi\r\n0\r\nX-Sum: 1\r\nX-Note: a\r\n\r\n",
-            "Trailers are headers after the last chunk.",
+            "Trailers are headers after the last chunk. Read them up to the empty line.",
         ),
-        ("0\r\n\r\n", "A body may be empty."),
-        (&format!("{:x}\r\n{content}\r\n0\r\n\r\n", content.len()), "A chunk may be large."),
+        ("0\r\n\r\n", "A body may be empty. Then its first chunk is the last, of size 0."),
+        (
+            &format!("{:x}\r\n{content}\r\n0\r\n\r\n", content.len()),
+            "A chunk may have any size. This one has more than 400 bytes.",
+        ),
     ] {
         let request = format!("{POST}{body}");
-        server.send(request.as_bytes()).successful().because(why)?; // 201, or 200 and 204 for an old file
+        server.send(request.as_bytes()).successful().because(why)?; // 201; 200 or 204 if it replaces a file
         let mut decoded = String::new();
         let mut rest = body;
         while let Some((size, after)) = rest.split_once("\r\n") {
@@ -76,7 +79,8 @@ fn takes_a_body_in_chunks() -> Check {
 #[test]
 fn takes_chunks_in_pieces() -> Check {
     let server = Server::start_with_directory("stage13")?;
-    let why = "A chunk, its size, and even its line end may arrive in any pieces.";
+    let why = "A chunk, its size and even its line end may arrive in several pieces. Read on until each of them \
+               is complete.";
     for size in [1, 3] {
         let mut client = server.connect()?;
         let request = format!("{POST}5\r\nhello\r\n6;a=b\r\n world\r\n0\r\nT: x\r\n\r\n");
@@ -100,8 +104,8 @@ fn finds_the_next_request_after_the_last_chunk() -> Check {
         format!("{POST}2\r\nhi\r\n0\r\nX: y\r\n\r\n").as_bytes(),
         b"GET /files/a HTTP/1.1\r\nHost: a\r\n\r\n",
     ])?;
-    let why = "Four requests came at once. What comes after the last chunk, and its empty line, is the \
-               next request.";
+    let why = "Four requests arrived at once. After the last chunk come the trailers, if there are any, and an \
+               empty line. The next request begins after that line.";
     for content in ["hello", "hi"] {
         server.answer(&mut client).successful().because(why)?;
         server.answer(&mut client).status(200).body(content).because(why)?;
@@ -112,8 +116,8 @@ fn finds_the_next_request_after_the_last_chunk() -> Check {
 #[test]
 fn refuses_chunks_that_can_be_read_in_two_ways() -> Check {
     let server = Server::start_with_args("stage13", &["--max-body", "1000"])?;
-    let size = "A size is hexadecimal digits and nothing else: 400.";
-    let end = "A chunk ends where its size says, with \\r\\n: 400.";
+    let size = "A chunk size must be hexadecimal digits and nothing else. Answer 400.";
+    let end = "A chunk must end where its size says, with \\r\\n. Otherwise, answer 400.";
     let long = format!("2;{}\r\nhi\r\n0\r\n\r\n", "x".repeat(40_000));
     let trailers = format!("2\r\nhi\r\n0\r\nX: {}\r\n\r\n", "x".repeat(40_000));
     let bad = &[400][..];
@@ -126,44 +130,66 @@ fn refuses_chunks_that_can_be_read_in_two_ways() -> Check {
         (
             "10000000000000002\r\nhi\r\n0\r\n\r\n",
             &[400, 413],
-            "This size has 17 digits, and does not fit into 64 bits. It is not 2.",
+            "This size has 17 digits, which do not fit into 64 bits. Answer 400. If the number overflows, your \
+             server reads it as 2.",
         ),
         ("2\r\nhiya\r\n0\r\n\r\n", bad, end),
         ("3\r\nhi\r\n0\r\n\r\n", bad, end),
         (
             "2\r\nhiXY0\r\n\r\n",
             bad,
-            "After the content of a chunk comes \\r\\n, and here it is XY: 400.",
+            "The content of a chunk must be followed by \\r\\n. Here, XY follows. Answer 400.",
         ),
-        ("2\nhi\r\n0\r\n\r\n", bad, "A line ends with \\r\\n, also between chunks: 400."),
+        (
+            "2\nhi\r\n0\r\n\r\n",
+            bad,
+            "The line with the size must end with \\r\\n. Here, it ends with \\n alone. Answer 400.",
+        ),
         ("2\r\nhi\n0\r\n\r\n", bad, end),
-        ("2\r\nhi\r\n0\r\nno colon\r\n\r\n", bad, "Trailers are headers: 400."),
-        ("2\r\nhi\r\n0\r\nno name: x\r\n\r\n", bad, "Trailers are headers: no space in a name."),
-        ("2\r\nhi\r\n0\r\nX(: x\r\n\r\n", bad, "Trailers are headers: no bracket in a name."),
+        (
+            "2\r\nhi\r\n0\r\nno colon\r\n\r\n",
+            bad,
+            "A trailer is a header, so it must have a colon. Answer 400.",
+        ),
+        (
+            "2\r\nhi\r\n0\r\nno name: x\r\n\r\n",
+            bad,
+            "A trailer is a header, so its name must not contain a space. Answer 400.",
+        ),
+        (
+            "2\r\nhi\r\n0\r\nX(: x\r\n\r\n",
+            bad,
+            "A trailer is a header, so its name must not contain a bracket. Answer 400.",
+        ),
         (
             "3e9\r\n",
             &[413, 400],
-            "The server was started with --max-body 1000, and this chunk has 1,001 bytes: 413.",
+            "Your server was started with --max-body 1000, and this chunk has 1,001 bytes. Answer 413 when you \
+             have read its size: do not wait for its content.",
         ),
         (
             &format!("258\r\n{0}\r\n258\r\n{0}\r\n0\r\n\r\n", "x".repeat(600)),
             &[413, 400],
-            "The server was started with --max-body 1000. These are two chunks of 600 bytes, 1,200 together: \
-             413.",
+            "Your server was started with --max-body 1000, and this body has two chunks of 600 bytes: 1,200 in \
+             all. Answer 413.",
         ),
         (
             &long,
             &[431, 400],
-            "This chunk has 40,000 bytes of extensions. Take 16,384 at most: 431.",
+            "This chunk has 40,000 bytes of extensions. Accept 16,384 at most. Answer 431.",
         ),
-        (&trailers, &[431, 400], "These trailers have 40,000 bytes. Take 16,384 at most: 431."),
+        (
+            &trailers,
+            &[431, 400],
+            "These trailers have 40,000 bytes. Accept 16,384 at most. Answer 431.",
+        ),
     ] {
         let answer = server.send(format!("{POST}{body}").as_bytes());
         answer.status_in(statuses).closing().because(why)?;
     }
     if server.directory().join("a").exists() {
-        return Err(Failure::new("a body that was refused has been stored")
-            .why("A file appears whole or not at all.")
+        return Err(Failure::new("your server refused a body, but stored it")
+            .why("A file must appear whole or not at all.")
             .read(server.chapter()));
     }
     Ok(())
@@ -172,9 +198,10 @@ fn refuses_chunks_that_can_be_read_in_two_ways() -> Check {
 #[test]
 fn knows_no_other_transfer_coding() -> Check {
     let server = Server::start_with_directory("stage13")?;
-    let unknown = "chunked is the one transfer coding that everybody knows: 501 for others (RFC 9112, section \
-                   6.1).";
-    let bad = "This can be read in two ways: 400 (RFC 9112, sections 6.1 and 6.3).";
+    let unknown = "chunked is the only transfer coding that every server must know. Answer 501 to any other \
+                   (RFC 9112, section 6.1).";
+    let bad = "Two programs could find different ends of this body. Answer 400 (RFC 9112, sections 6.1 and \
+               6.3).";
     for (version, coding, statuses, why) in [
         ("1.1", "gzip", &[501, 400][..], unknown),
         ("1.1", "gzip, chunked", &[501, 400], unknown),
@@ -182,19 +209,21 @@ fn knows_no_other_transfer_coding() -> Check {
         ("1.1", "chunked, chunked", &[400, 501], bad),
         ("1.1", "chunked\r\nTransfer-Encoding: chunked", &[400, 501], bad),
         ("1.1", "chunked\r\nContent-Length: 5", &[400], bad),
-        ("1.0", "chunked", &[400], "HTTP/1.0 has no chunks: 400."),
+        ("1.0", "chunked", &[400], "HTTP/1.0 has no chunks. Answer 400."),
     ] {
         let request = format!(
             "POST /files/a HTTP/{version}\r\nHost: a\r\nTransfer-Encoding: {coding}\r\n\r\n0\r\n\r\n"
         );
         let answer = server.send(request.as_bytes()).status_in(statuses).closing();
         answer.because(&format!(
-            "{why} Close the connection, since nobody knows where the body ends."
+            "{why} Close the connection, because your server cannot know where the body ends."
         ))?;
     }
     let request = POST.replace("chunked", "Chunked") + "2\r\nhi\r\n0\r\n\r\n";
     let answer = server.send(request.as_bytes()).status(201);
-    answer.because("Names of codings have no case: Chunked is chunked (RFC 9112, section 7).")
+    answer.because(
+        "Case does not matter in names of codings: Chunked is chunked (RFC 9112, section 7).",
+    )
 }
 
 #[test]
@@ -203,18 +232,19 @@ fn chunks_that_nobody_reads_are_not_the_next_request() -> Check {
     let smuggled = "GET /echo/smuggled HTTP/1.1\r\nHost: a\r\n\r\n";
     let body = format!("{:x}\r\n{smuggled}\r\n0\r\n\r\n", smuggled.len());
     let mut client = server.connect()?;
-    client.expect_answers(3); // there should be two, and the third is that to the body
+    client.expect_answers(3); // two are right; a third would be the answer to the body
     client.send(format!("{}{body}", POST.replace("/files/a", "/nowhere")).as_bytes())?;
     let answer = server.answer(&mut client).refused();
     let is_last = answer.is_last();
-    answer.because("There is nothing at /nowhere to POST to.")?;
+    answer.because("There is no resource /nowhere, so refuse the request.")?;
     if is_last {
-        return Ok(()); // the other way to be rid of a body
+        return Ok(()); // to close the connection is also right
     }
     client.send(b"GET /echo/next HTTP/1.1\r\nHost: a\r\n\r\n")?;
     server.answer(&mut client).status(200).body("next").because(
-        "The request before this one had a body in chunks that nobody wanted. Skip it to its last chunk, or \
-         close the connection: otherwise its content is taken for a request.",
+        "The request before this one had a body in chunks that your server did not need. Skip it up to the \
+         empty line after its last chunk, or close the connection. Otherwise, your server reads the content of \
+         the chunks as a request.",
     )
 }
 
@@ -223,25 +253,27 @@ fn tells_a_client_that_waits_with_its_chunks() -> Check {
     let server = Server::start_with_directory("stage13")?;
     let mut client = server.connect()?;
     client.send(POST.replace("\r\n\r\n", "\r\nExpect: 100-continue\r\n\r\n").as_bytes())?;
-    let why = "A client that sends Expect: 100-continue holds its body back until the server answers \
+    let why = "A client that sends Expect: 100-continue does not send its body until your server answers \
                \"HTTP/1.1 100 Continue\\r\\n\\r\\n\". That is the same for a body in chunks.";
     client.expect_interim(100).map_err(|failure| server.finish(failure.why(why)))?;
     client.send(b"2\r\nhi\r\n0\r\n\r\n")?;
-    server.answer(&mut client).status(201).because("Then the body came.")?;
+    server.answer(&mut client).status(201).because(
+        "After 100 Continue, the client has sent its body. Store it and answer 201 Created.",
+    )?;
     expect_stored(&server, "hi", why)
 }
 
-/// What a server says that has no countdown.
-const NO_COUNTDOWN: &str = "There is no countdown yet. GET /countdown/3 answers with the lines 3, 2 and 1, a second \
-                            apart.";
+/// The cause if a server has no countdown.
+const NO_COUNTDOWN: &str = "Your server has no countdown yet. Answer GET /countdown/3 with the lines 3, 2 and \
+                            1, one second apart.";
 
 #[test]
 fn sends_what_there_is_as_it_comes() -> Check {
     let server = Server::start("stage13")?;
     let mut client = server.connect()?;
     client.send(b"GET /countdown/3 HTTP/1.1\r\nHost: a\r\n\r\n")?;
-    let why = "The lines of a countdown come a second apart. Send each of them as soon as it is there: \
-               a client that watches does not want to see all of them at the end.";
+    let why = "The lines of a countdown come one second apart. Send each line as soon as its time has come. Do \
+               not collect the lines and send them all at the end.";
     let start = Instant::now();
     while !client.has_received(b"\n3") && !client.has_received(b"3\n") {
         let is_refused = client.has_received(b"\r\n\r\n") && !client.has_received(b" 200 ");
@@ -252,22 +284,22 @@ fn sends_what_there_is_as_it_comes() -> Check {
         let _ = client.wait_for_more(Duration::from_millis(20));
     }
     if client.has_received(b"1\n") {
-        let problem = "the first line of the countdown came together with the last";
+        let problem = "the first line of the countdown arrived together with the last";
         let failure = client.failure_with_all(problem);
         return Err(failure.why(why).read(server.chapter()));
     }
     let first = Instant::now();
     server.answer(&mut client).status(200).body("3\n2\n1\n").framed().because(why)?;
     if first.elapsed() < Duration::from_secs(1) {
-        let problem = format!("the whole countdown from 3 took {} ms", first.elapsed().as_millis());
+        let problem = format!("the countdown from 3 took only {} ms", first.elapsed().as_millis());
         return Err(Failure::new(problem).why(why).read(server.chapter()));
     }
     let answer = server.request("HEAD", "/countdown/3").send().status(200);
-    answer.because("The answer to HEAD has no body, not even the last chunk of one.")
+    answer.because("The answer to HEAD must have no body, not even a last chunk.")
 }
 
 fn late() -> Check {
-    Err(Failure::new("the first line of the countdown has not come within 5 seconds"))
+    Err(Failure::new("the first line of the countdown did not arrive within 5 seconds"))
 }
 
 #[test]
@@ -276,8 +308,8 @@ fn sends_no_chunks_to_http_1_0() -> Check {
     let answer = server.send(b"GET /countdown/1 HTTP/1.0\r\nConnection: keep-alive\r\n\r\n");
     let answer = answer.if_status(&[404], NO_COUNTDOWN).status(200).no_header("Transfer-Encoding");
     answer.body("1\n").because(
-        "HTTP/1.0 knows no chunks, and would take the sizes for a part of the body. To an old client \
-         the body ends with the connection, even if it asked to keep it.",
+        "HTTP/1.0 has no chunks: an old client would read the sizes as a part of the body. Send the body \
+         without chunks, and close the connection at its end, although this client asked to keep it open.",
     )
 }
 
@@ -288,22 +320,27 @@ fn compresses_files_while_it_reads_them() -> Check {
     fs::write(server.directory().join("numbers"), &content).map_err(cannot)?;
     let request = server.request("GET", "/files/numbers").header("Accept-Encoding: gzip");
     request.send().status(200).gzip_body(&content).because(
-        "The client accepts gzip. A file may be larger than memory, so compress it block by block, and \
-         send it in chunks.",
+        "The client accepts gzip. A file may be larger than memory, so compress it block by block and send it \
+         in chunks.",
     )?;
     let request = server.request("GET", "/files/numbers").header("Accept-Encoding: gzip");
     request.send().header("Vary", "Accept-Encoding").because(
-        "The answer depends on Accept-Encoding, and caches have to know that, as in stage 9.",
+        "The answer depends on Accept-Encoding. Tell caches so with Vary, as in stage 9.",
     )?;
     let answer = server.get("/files/numbers").status(200).header("Content-Length", "1600000");
-    answer.body(&content).because("Without gzip nothing changes, and the length is known.")
+    answer
+        .body(&content)
+        .because("This client does not accept gzip. Send the file as before, with its length.")
 }
 
 #[test]
 fn an_upload_that_breaks_off_leaves_nothing() -> Check {
     let server = Server::start_with_directory("stage13")?;
     let whole = format!("{POST}5\r\nhello\r\n0\r\n\r\n");
-    server.send(whole.as_bytes()).status(201).because("This upload is whole.")?;
+    server
+        .send(whole.as_bytes())
+        .status(201)
+        .because("This upload is complete. Store it and answer 201 Created.")?;
     for beginning in
         ["5\r\nhel", "5\r\nhello\r\n", "5\r\nhello\r\n0\r\n", "5\r\nhello\r\n0\r\nX: y\r\n"]
     {
@@ -322,11 +359,12 @@ fn an_upload_that_breaks_off_leaves_nothing() -> Check {
         }
         if start.elapsed() > TIMEOUT {
             let left = left.join(", ");
-            return Err(Failure::new(format!("a file is left of an upload that broke off: {left}"))
+            return Err(Failure::new(format!("an interrupted upload left a file behind: {left}"))
                 .why(
-                    "Four clients began to store the file b and left: in the middle of a chunk, after a chunk, \
-                     after the last one, and in the trailers. A body is whole when the empty line at its end \
-                     has come. Until then nothing may appear, and nothing may be left.",
+                    "Four clients began to upload a file b and left: in the middle of a chunk, after a chunk, \
+                     after the last chunk, and in the trailers. A body is complete when the empty line at its \
+                     end has arrived. If it does not arrive, no file may appear, and no temporary file may stay \
+                     behind.",
                 )
                 .read(server.chapter()));
         }

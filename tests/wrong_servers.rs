@@ -1,12 +1,12 @@
-//! The checks are checked: a server with one mistake must fail at the right stage's right check
-//! with the right sentence, and pass all stages before; a correct server in another style must
-//! pass everything.
+//! Tests the checks. A server with one mistake must fail the right check of the right stage, the report must
+//! contain the right sentence, and the server must pass the stage before. A correct server in another style must
+//! pass all checks.
 //!
-//! The servers are in tests/wrong/main.rs. The whole report that each mistake gets is kept in
-//! tests/reports/, to be read. When a report changes on purpose, rewrite them with
-//! `REWRITE=1 cargo test --test wrong_servers`, and read the difference.
+//! The servers are in tests/wrong/. The report of each mistake is kept in tests/reports/, where you can read it.
+//! If you change a report on purpose, rewrite the files with `REWRITE=1 cargo test --test wrong_servers`, and read
+//! the difference.
 
-#![cfg(unix)] // the reports contain exit codes and errors in the words of the system
+#![cfg(unix)] // the reports contain exit codes and error messages of Unix
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::env;
@@ -19,17 +19,17 @@ use std::thread;
 use harness::{Stage, cargo, check_programs, own_command, repository};
 use pretty_assertions::assert_eq;
 
-/// A mistake, the stage and the check that must catch it, and the sentence it must get.
+/// A mistake, the stage and the check that must catch it, and the sentence that the report must contain.
 type Row = (&'static str, usize, &'static str, &'static str);
 
 #[rustfmt::skip] // a table
 const MISTAKES: &[Row] = &[
     ("another-port", 1, "listens_on_the_port_it_is_given", "your server does not listen on port PORT, but on port PORT"),
-    ("exits-at-once", 1, "listens_on_the_port_it_is_given", "your server ended before anyone could connect (exit status: 3)"),
-    ("never-listens", 1, "listens_on_the_port_it_is_given", "your server runs, but cannot be reached on 127.0.0.1:PORT"),
+    ("exits-at-once", 1, "listens_on_the_port_it_is_given", "your server ended before a client could connect (exit status: 3)"),
+    ("never-listens", 1, "listens_on_the_port_it_is_given", "your server is running, but cannot be reached on 127.0.0.1:PORT"),
     ("ends-after-one-client", 1, "goes_on_after_clients_have_left", "your server has ended"),
-    ("never-accepts", 1, "accepts_one_client_after_another", "your server takes no more connections"),
-    ("spins-when-a-client-leaves", 1, "accepts_one_client_after_another", "your server takes no more connections"),
+    ("never-accepts", 1, "accepts_one_client_after_another", "your server accepts no more connections"),
+    ("spins-when-a-client-leaves", 1, "accepts_one_client_after_another", "your server accepts no more connections"),
     ("unwraps-everything", 1, "survives_clients_that_crash", "your server has ended (exit status: 101)"),
     ("answers-unread", 2, "reads_the_request_before_it_answers", "your server answers before the request is complete"),
     ("answers-unread", 2, "takes_a_long_request", "your server reset the connection"),
@@ -43,7 +43,7 @@ const MISTAKES: &[Row] = &[
     ("no-version", 2, "answers_200", "the answer does not begin with a status line: HTTP/1.1 is expected"),
     ("no-status-code", 2, "answers_200", "a status code of three digits is expected"),
     ("no-space", 2, "answers_200", "a space after the status code is expected"),
-    ("space-before-colon", 2, "answers_200", "a header of the answer has no valid name"),
+    ("space-before-colon", 2, "answers_200", "a header of the answer has an invalid name"),
     ("keeps-the-carriage-return", 2, "answers_200", "the status is 400"),
     ("reads-once", 2, "reads_the_request_before_it_answers", "your server answers before the request is complete"),
     ("always-200", 3, "answers_404_for_any_other_path", "the status is 200, not 404"),
@@ -75,13 +75,13 @@ const MISTAKES: &[Row] = &[
     ("compares-prefixes", 7, "no_name_leads_out_of_the_directory", "the status is 200, not 404 (or another 4xx)"),
     ("follows-links", 7, "no_link_leads_out_of_the_directory", "the status is 200, not 404 (or another 4xx)"),
     ("created-is-200", 8, "stores_the_body", "the status is 200, not 201"),
-    ("stores-nothing", 8, "stores_the_body", "the file text is not there"),
-    ("stores-what-came-with-the-head", 8, "tells_a_waiting_client_to_go_on", "the file a has 0 bytes, but 5 were sent"),
+    ("stores-nothing", 8, "stores_the_body", "the file \"text\" does not exist"),
+    ("stores-what-came-with-the-head", 8, "tells_a_waiting_client_to_go_on", "the file \"a\" has 0 bytes, but 5 were sent"),
     ("reads-bodies-to-the-end", 8, "stores_the_body", "no answer within 5 seconds"),
     ("writes-in-place", 8, "a_file_appears_whole_or_not_at_all", "the directory should hold the files [\"old\"], but it holds [\"new\", \"old\"]"),
     ("leaves-temporary-files", 8, "a_file_appears_whole_or_not_at_all", "the directory should hold the files [\"old\"], but it holds"),
     ("one-temporary-name", 8, "two_uploads_of_one_name_do_not_mix", "your server closed the connection without an answer"),
-    ("writes-in-place", 8, "two_uploads_of_one_name_do_not_mix", "of two uploads of 200000 bytes"),
+    ("writes-in-place", 8, "two_uploads_of_one_name_do_not_mix", "the file should be one of two uploads"),
     ("stores-anywhere", 8, "no_upload_leads_out_of_the_directory", "the status is 201, not 404 (or another 4xx)"),
     ("ignores-expect", 8, "tells_a_waiting_client_to_go_on", "no answer within 5 seconds"),
     ("trusts-lengths", 8, "refuses_lengths_that_make_no_sense", "the status is 201, not 400"),
@@ -98,11 +98,11 @@ const MISTAKES: &[Row] = &[
     ("closes-after-404", 10, "answers_many_requests_on_one_connection", "your server closed the connection without an answer"),
     ("ignores-close", 10, "closes_when_the_client_asks_for_it", "the answer does not say Connection: close"),
     ("knows-close-alone", 10, "closes_when_the_client_asks_for_it", "the answer does not say Connection: close"),
-    ("persists-in-http-1-0", 10, "closes_after_http_1_0", "your server does not hang up"),
+    ("persists-in-http-1-0", 10, "closes_after_http_1_0", "your server does not close the connection"),
     ("forgets-what-it-has-read", 10, "answers_requests_that_were_sent_at_once", "no answer within 5 seconds"),
     ("loses-half-a-request", 10, "half_a_request_waits_for_its_other_half", "the status is 400, not 200"),
     ("chokes-on-empty-lines", 10, "an_empty_line_before_a_request_is_skipped", "the status is 400, not 200"),
-    ("mixes-up-headers", 10, "each_request_has_its_own_headers", "the body is \"second\", and the request has no User-Agent"),
+    ("mixes-up-headers", 10, "each_request_has_its_own_headers", "the body is \"second\", but the request has no User-Agent"),
     ("waits-for-the-body-first", 10, "a_client_that_waits_is_not_kept_waiting", "no answer within 5 seconds"),
     ("ignores-bodies-of-get", 10, "a_body_that_nobody_reads_is_not_the_next_request", "the body is \"smuggled\", not \"next\""),
     ("does-not-skip-bodies", 10, "a_body_that_nobody_reads_is_not_the_next_request", "the body is \"smuggled\", not \"next\""),
@@ -115,14 +115,14 @@ const MISTAKES: &[Row] = &[
     ("sends-no-allow", 11, "knows_what_a_resource_allows", "the answer has no Allow"),
     ("answers-head-in-full", 11, "answers_head_and_options_everywhere", "the answer has a body"),
     ("answers-head-of-404-in-full", 11, "answers_head_and_options_everywhere", "the answer has a body"),
-    ("stands-still", 11, "the_date_goes_on", "all answers of 5 seconds have the Date Sun, 06 Nov 1994 08:49:37 GMT"),
+    ("stands-still", 11, "the_date_goes_on", "for 5 seconds, all answers had the same Date: Sun, 06 Nov 1994 08:49:37 GMT"),
     ("style-keep-alive", 11, "sends_the_date", "the answer has no Date"),
     ("writes-dates-its-own-way", 11, "sends_the_date", "Date is \"Sun Nov  6 08:49:37 1994\""),
     ("style-keep-alive", 12, "gives_up_slow_requests", "your server still waits for the rest of the head after 5 seconds"),
     ("limits-each-read", 12, "gives_up_slow_requests", "your server still waits for the rest of the head after 5 seconds"),
     ("counts-from-the-connection", 12, "waiting_between_requests_is_not_slow", "your server closed the connection"),
     ("style-keep-alive", 12, "gives_up_slow_bodies", "no answer within 5 seconds"),
-    ("style-keep-alive", 12, "closes_idle_connections", "your server does not hang up"),
+    ("style-keep-alive", 12, "closes_idle_connections", "your server does not close the connection"),
     ("style-keep-alive", 12, "turns_clients_away_when_it_is_full", "the status is 200, not 503"),
     ("turns-away-without-a-time", 12, "turns_clients_away_when_it_is_full", "the answer has no Retry-After"),
     ("waits-for-idle-clients", 12, "finishes_its_work_when_it_is_stopped", "your server does not end after its last request"),
@@ -141,18 +141,18 @@ const MISTAKES: &[Row] = &[
     ("never-persists", 13, "knows_no_other_transfer_coding", "the answer does not say Connection: close"),
     ("style-keep-alive", 13, "chunks_that_nobody_reads_are_not_the_next_request", "the status is 400, not 200"),
     ("style-keep-alive", 13, "tells_a_client_that_waits_with_its_chunks", "the status is 400, not 100"),
-    ("chunks:takes-a-part-for-the-whole", 13, "an_upload_that_breaks_off_leaves_nothing", "a file is left of an upload that broke off: b"),
+    ("chunks:takes-a-part-for-the-whole", 13, "an_upload_that_breaks_off_leaves_nothing", "an interrupted upload left a file behind: b"),
     ("chunks:collected-stream", 13, "sends_what_there_is_as_it_comes", "the first line of the countdown"),
-    ("chunks:impatient", 13, "sends_what_there_is_as_it_comes", "the whole countdown from 3 took"),
-    ("chunks:empty-chunks", 13, "sends_what_there_is_as_it_comes", "bytes follow the last chunk, which has the size 0"),
+    ("chunks:impatient", 13, "sends_what_there_is_as_it_comes", "the countdown from 3 took only"),
+    ("chunks:empty-chunks", 13, "sends_what_there_is_as_it_comes", "bytes follow the last chunk, which has size 0"),
     ("chunks:no-last-chunk", 13, "sends_what_there_is_as_it_comes", "the chunked body does not end"),
     ("chunks:chunks-for-everyone", 13, "sends_no_chunks_to_http_1_0", "the answer has Transfer-Encoding: chunked"),
     ("stage12", 13, "compresses_files_while_it_reads_them", "the answer has no Content-Encoding"),
     ("chunks:no-vary", 13, "compresses_files_while_it_reads_them", "the answer has no Vary"),
 ];
 
-/// Reports whose bytes depend on the moment, and which are not kept for that reason: the answer may
-/// or may not arrive before the reset, and a slow client sends more or fewer bytes.
+/// Reports that are not kept, because they depend on timing: the answer may arrive before the reset or not, and a
+/// slow client sends more bytes or fewer.
 const UNSTEADY: [&str; 5] = [
     "02-answers-unread.takes_a_long_request",
     "06-one-variable-for-all.everyone_gets_their_own_answer",
@@ -161,7 +161,7 @@ const UNSTEADY: [&str; 5] = [
     "13-impatient.sends_what_there_is_as_it_comes",
 ];
 
-/// Correct servers that do things differently.
+/// Correct servers in other styles.
 const STYLES: [&str; 11] = [
     "style-slow-start",
     "style-two-ports",
@@ -176,10 +176,10 @@ const STYLES: [&str; 11] = [
     "style-charset",
 ];
 
-/// The last stage that a style is tried with.
+/// The last stage that a style is tested with.
 fn last_stage(style: &str) -> usize {
     match style {
-        "style-slow-start" | "style-two-ports" => 1, // their style is how they begin
+        "style-slow-start" | "style-two-ports" => 1, // the style is about how the server starts
         "style-keep-alive" => 10,
         _ => 9,
     }
@@ -202,10 +202,10 @@ const CHOICES: &[(&str, usize, Option<&str>)] = &[
     ("chunks:many-digits-are-too-large", 13, Some("refuses_chunks_that_can_be_read_in_two_ways")),
 ];
 
-/// How many servers are checked at a time. Most of them wait.
+/// How many servers are tested at the same time. Most of the time, they wait.
 const AT_A_TIME: usize = 16;
 
-/// The program that runs the checks of a stage, as cargo built it.
+/// The program that runs the checks of a stage.
 fn checks(stage: usize) -> &'static PathBuf {
     static PROGRAMS: OnceLock<BTreeMap<String, PathBuf>> = OnceLock::new();
     let programs =
@@ -213,18 +213,18 @@ fn checks(stage: usize) -> &'static PathBuf {
     &programs[&format!("stage{stage:02}")]
 }
 
-/// Where cargo put the wrong servers.
+/// The directory with the programs of the wrong servers.
 fn wrong_servers() -> &'static PathBuf {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     BUILT.get_or_init(|| {
         let built = cargo(&["build", "--package", "wrong"]);
         built.unwrap_or_else(|said| panic!("{said}"));
-        checks(1).ancestors().nth(2).expect("a directory").to_owned()
+        checks(1).ancestors().nth(2).expect("the directory of the programs").to_owned()
     })
 }
 
-/// The command that starts a wrong server: one of those in tests/wrong/, or the
-/// stage before, which does not know what is new.
+/// The command that starts a wrong server: one of those in tests/wrong/, or an earlier stage, which lacks what is
+/// new.
 fn command(variant: &str) -> String {
     let programs = wrong_servers().display();
     if let Some(mistake) = variant.strip_prefix("chunks:") {
@@ -239,7 +239,7 @@ fn command(variant: &str) -> String {
     }
 }
 
-/// Runs the checks of a stage, or one of them, on a wrong server: the output if they fail.
+/// Runs the checks of a stage, or one of them, on a wrong server. Returns the output as an error if they fail.
 fn run(variant: &str, stage: usize, check: Option<&str>) -> Result<(), String> {
     let mut command = Command::new(checks(stage));
     command
@@ -249,13 +249,13 @@ fn run(variant: &str, stage: usize, check: Option<&str>) -> Result<(), String> {
     if let Some(check) = check {
         command.args(["--exact", check]);
     }
-    let output = command.output().expect("the checks run");
+    let output = command.output().expect("the checks can be run");
     let printed = String::from_utf8_lossy(&output.stdout).into_owned();
     let is_there = !printed.contains("running 0 tests");
     if output.status.success() && is_there { Ok(()) } else { Err(printed) }
 }
 
-/// Calls a function for each item, some at a time, and returns all complaints.
+/// Calls a function for each item, several at the same time, and returns all complaints.
 fn complaints<T: Copy + Sync + Send>(
     items: &[T],
     examine: impl Fn(T) -> Result<(), String> + Sync,
@@ -266,19 +266,19 @@ fn complaints<T: Copy + Sync + Send>(
         for _ in 0..AT_A_TIME {
             scope.spawn(|| {
                 loop {
-                    let item = next.lock().expect("no panic holds it").next().copied();
+                    let item = next.lock().expect("no thread panics").next().copied();
                     let Some(item) = item else { return };
                     if let Err(complaint) = examine(item) {
-                        complaints.lock().expect("no panic holds it").push(complaint);
+                        complaints.lock().expect("no thread panics").push(complaint);
                     }
                 }
             });
         }
     });
-    complaints.into_inner().expect("no panic holds it")
+    complaints.into_inner().expect("no thread panics")
 }
 
-/// The report of a failed check, with the port, which varies, replaced by a word.
+/// The report of a failed check, with words in place of the parts that vary, such as the port.
 fn report(output: &str) -> String {
     let begin = output.find("Error: ").unwrap_or(0);
     let end = output[begin..].find("\nfailures:\n").map_or(output.len(), |length| begin + length);
@@ -305,8 +305,8 @@ fn without_date(report: &str) -> String {
     lines.collect::<Vec<_>>().join("\n")
 }
 
-/// Replaces the temporary directory, which varies, by a word. What it holds while uploads are on
-/// their way depends on the moment.
+/// Replaces the temporary directory, which varies, by a word. If there are unfinished uploads, also removes the
+/// list of its files, because it depends on timing.
 fn without_directory(report: &str) -> String {
     let Some((before, rest)) = report.split_once(" --directory ") else {
         return report.to_owned();
@@ -316,12 +316,12 @@ fn without_directory(report: &str) -> String {
     format!("{before} --directory DIRECTORY{}", &rest[end..])
 }
 
-/// Leaves out what the server printed, unless it has ended: it depends on the moment.
+/// Removes what the server printed, because it depends on timing, unless the server has ended.
 fn without_output(report: &str) -> String {
     let has_ended = report.contains("your server has ended") || report.contains("ended before");
     match (report.split_once("\n\n  output "), has_ended) {
         (Some((before, rest)), false) => {
-            // The next section begins with its name, two columns in; what was printed is farther in.
+            // The next section begins with its name, which is indented by two columns. Output is indented further.
             let is_section = |at: &usize| rest[at + 4..].starts_with(|it: char| it != ' ');
             let next = rest.match_indices("\n\n  ").map(|(at, _)| at).find(is_section);
             format!("{before}{}", next.map_or("", |at| &rest[at..]))
@@ -338,16 +338,17 @@ fn each_mistake_gets_its_sentence() {
             Err(output) if report(&output).contains(sentence) => {
                 keep(&name(variant, stage, check), &report(&output))
             }
-            Err(output) => Err(format!("{variant} does not get \"{sentence}\", but\n{output}")),
+            Err(output) => Err(format!("{variant} does not get \"{sentence}\" but\n{output}")),
         }
     });
     assert!(complaints.is_empty(), "{}", complaints.join("\n"));
 }
 
-/// The stage before the first one that a mistake must fail: it must pass that, or it is blamed too early.
-/// (All stages before would be many, and say little more: the mistakes share one program.)
+/// The stage before the first one that a mistake must fail. The server must pass it, otherwise the report would
+/// come too early. (To test all earlier stages would take long and show little more, because the mistakes share
+/// one program.)
 fn stage_before(variant: &str) -> Option<usize> {
-    // These know what the checks that they fail are about, and nothing of the stage before.
+    // These servers do only what the check that they fail is about, and cannot pass the stage before.
     const PARTIAL: [&str; 4] = [
         "turns-away-without-a-time",
         "limits-each-read",
@@ -370,7 +371,7 @@ fn no_mistake_is_blamed_on_the_stage_before() {
     assert!(complaints.is_empty(), "{}", complaints.join("\n"));
 }
 
-/// By its first check `cargo next` knows whether somebody has begun a stage.
+/// `cargo next` tells by the first check of a stage whether the learner has begun that stage.
 #[test]
 fn the_first_check_of_a_stage_is_about_what_is_new() {
     let stages = Stage::all();
@@ -406,7 +407,7 @@ fn what_http_leaves_open_passes() {
 #[test]
 fn every_report_belongs_to_a_mistake() {
     if env::var_os("REWRITE").is_some() {
-        return; // they are being written at this moment
+        return; // another test is writing them at the same time
     }
     let names = MISTAKES.iter().map(|(variant, stage, check, _)| name(variant, *stage, check));
     let steady = names.filter(|name| !UNSTEADY.contains(&name.as_str()));
@@ -414,18 +415,20 @@ fn every_report_belongs_to_a_mistake() {
     expected.sort();
     let entries = fs::read_dir(repository().join("tests/reports")).expect("the reports are there");
     let mut found: Vec<_> = entries
-        .map(|entry| entry.expect("readable").file_name().to_string_lossy().into_owned())
+        .map(|entry| {
+            entry.expect("the entry can be read").file_name().to_string_lossy().into_owned()
+        })
         .collect();
     found.sort();
     assert_eq!(found, expected);
 }
 
-/// What a report is called.
+/// The name of a report.
 fn name(variant: &str, stage: usize, check: &str) -> String {
     format!("{stage:02}-{}.{check}", variant.trim_start_matches("chunks:"))
 }
 
-/// Compares a report with the one that is kept, or keeps it if `REWRITE` is set.
+/// Compares a report with the kept one. If `REWRITE` is set, keeps the new one instead.
 fn keep(name: &str, report: &str) -> Result<(), String> {
     if UNSTEADY.contains(&name) {
         return Ok(());

@@ -1,4 +1,4 @@
-//! An answer, read from a connection and taken apart: as strictly as RFC 9112 asks, no stricter.
+//! An answer, read from a connection and parsed as strictly as RFC 9112 asks and no stricter.
 
 use std::io;
 use std::time::{Duration, Instant};
@@ -7,10 +7,10 @@ use crate::Failure;
 use crate::connection::{Connection, Ending};
 use crate::{show, text};
 
-/// How long to look for bytes after the end of an answer on a connection that stays open.
+/// How long to wait for surplus bytes after an answer on a connection that stays open.
 const SURPLUS: Duration = Duration::from_millis(10);
 
-/// Where it is explained how the end of a body is found.
+/// The chapter that explains how a client finds the end of a body.
 pub(crate) const LENGTHS: &str = "docs/04-echo.md";
 
 /// A complete answer.
@@ -18,14 +18,13 @@ pub(crate) const LENGTHS: &str = "docs/04-echo.md";
 pub struct Answer {
     /// The status code.
     pub status: u16,
-    /// The fields in their order.
+    /// The fields, in order.
     pub headers: Vec<(String, String)>,
     /// The body, without its framing.
     pub body: Vec<u8>,
-    /// The bytes as they came, after those of the answers to earlier requests that were sent with
-    /// this one.
+    /// The received bytes. If earlier requests were sent together with this one, their answers come first.
     pub raw: Vec<u8>,
-    /// Whether its end was the end of the connection, or it is one of HTTP/1.0.
+    /// Whether it ended with the connection, or is an answer of HTTP/1.0.
     ends_connection: bool,
 }
 
@@ -35,7 +34,7 @@ impl Answer {
         find(&self.headers, name)
     }
 
-    /// Whether it announces the end of the connection (RFC 9112, sections 9.3 and 9.6).
+    /// Whether it announces that the connection will close (RFC 9112, sections 9.3 and 9.6).
     pub fn is_last(&self) -> bool {
         self.connection_has("close") || self.ends_connection && !self.connection_has("keep-alive")
     }
@@ -52,16 +51,16 @@ fn find<'h>(headers: &'h [(String, String)], name: &str) -> Option<&'h str> {
     headers.iter().find(|(found, _)| found.eq_ignore_ascii_case(name)).map(|(_, value)| &**value)
 }
 
-/// A status and fields, and where in the bytes they end.
+/// A status and fields, and the position in the bytes where they end.
 struct Head {
-    /// Whether it is one of HTTP/1.0.
+    /// Whether it is a head of HTTP/1.0.
     is_old: bool,
     status: u16,
     headers: Vec<(String, String)>,
     end: usize,
 }
 
-/// Reads one answer. Returns it with the number of bytes it took.
+/// Reads one answer. Returns it with its length in bytes.
 pub(crate) fn read(connection: &mut Connection, method: &str) -> Result<(Answer, usize), Failure> {
     let begin = Instant::now();
     let mut start = 0;
@@ -81,7 +80,7 @@ pub(crate) fn read(connection: &mut Connection, method: &str) -> Result<(Answer,
     Ok((Answer { status, headers, body, raw, ends_connection }, end))
 }
 
-/// Reads one head, whatever its status. Returns the status and the number of bytes it took.
+/// Reads one head, whatever its status. Returns the status and the length of the head in bytes.
 pub(crate) fn read_interim(connection: &mut Connection) -> Result<(u16, usize), Failure> {
     let head = read_head(connection, 0, Instant::now())?;
     Ok((head.status, head.end))
@@ -108,27 +107,28 @@ fn find_bytes(bytes: &[u8], wanted: &[u8]) -> Option<usize> {
     bytes.windows(wanted.len()).position(|window| window == wanted)
 }
 
-/// What is wrong with an answer that ends, or stops, before its blank line.
+/// What is wrong with an answer that ends or stops before its blank line.
 fn no_head(received: &[u8], ending: &Ending) -> Failure {
     match ending {
         Ending::Failed(error) => broken(error).guess(
-            "A connection that is closed while bytes from the client are still unread is reset, \
-             and the client loses the answer. Read the whole request, then answer, then close.",
+            "Your server probably closed the connection with bytes from the client still unread. Then the \
+             system resets the connection, and the client loses the answer. Read the whole request, then \
+             answer, then close.",
         ),
         Ending::Closed if received.is_empty() => {
             Failure::new("your server closed the connection without an answer")
-                .guess("Every request gets an answer, be it only \"HTTP/1.1 404 Not Found\".")
+                .guess("Every request must get an answer, even if it is only \"HTTP/1.1 404 Not Found\".")
         }
         Ending::Silent if received.is_empty() => Failure::new("no answer within 5 seconds").guess(
-            "Your server may still wait for something: for the end of the connection, as read_to_end \
-             does, or for more bytes than the client sends. Or the answer is in a buffer that must be \
-             flushed. Or the server never accepts this client.",
+            "Your server may still be waiting: for the end of the connection, as read_to_end does, or for more \
+             bytes than the client sends. Or the answer is in a buffer that you must flush. Or your server \
+             never accepts this client.",
         ),
         _ if !received.starts_with(b"HTTP/") => status_line_failure(received, 0, "HTTP/1.1"),
         _ if has_bare_newline(received) => bare_newline(),
         _ => Failure::new("the head of the answer has no end").cause(
-            "After the last header comes a blank line: \"\\r\\n\" once for the end of the header's \
-             line, and once more for the blank one.",
+            "The last header must be followed by a blank line: one \"\\r\\n\" ends the header's line, and \
+             another one is the blank line.",
         ),
     }
 }
@@ -150,7 +150,7 @@ fn bare_newline() -> Failure {
     )
 }
 
-/// Parses what stands before the blank line.
+/// Parses the bytes before the blank line.
 fn parse_head(bytes: &[u8], end: usize) -> Result<Head, Failure> {
     if has_bare_newline(bytes) {
         return Err(bare_newline());
@@ -173,13 +173,14 @@ fn parse_status_line(line: &[u8]) -> Result<u16, Failure> {
     for at in 9..12 {
         expect(at, "a status code of three digits", is_digit(at))?;
     }
-    // The space stands there even if no phrase follows; many leave it out then, and none minds.
+    // RFC 9112 wants this space even if no phrase follows. Many servers leave it out then, and all clients
+    // accept that.
     expect(12, "a space after the status code", matches!(line.get(12), Some(b' ') | None))?;
     let digits = line[9..12].iter().map(|digit| u16::from(digit - b'0'));
     Ok(digits.fold(0, |code, digit| code * 10 + digit))
 }
 
-/// Points at the byte of a status line where something else was expected.
+/// Points at the first byte of a status line that is not what was expected.
 fn status_line_failure(received: &[u8], at: usize, expected: &str) -> Failure {
     let line = received.split(|&byte| byte == b'\n').next().unwrap_or_default();
     let shown = show::message(&line[..line.len().min(60)]);
@@ -194,14 +195,16 @@ fn status_line_failure(received: &[u8], at: usize, expected: &str) -> Failure {
 fn parse_field(line: &[u8]) -> Result<(String, String), Failure> {
     let shown = show::quoted(line);
     let Some(colon) = line.iter().position(|&byte| byte == b':') else {
-        return Err(Failure::new(format!("a header of the answer has no colon: {shown}"))
-            .cause("A header is a line \"Name: value\". The body begins after the blank line."));
+        return Err(Failure::new(format!("a header of the answer has no colon: {shown}")).cause(
+            "A header is a line \"Name: value\". Did you forget the blank line before the body?",
+        ));
     };
     let (name, value) = (&line[..colon], &line[colon + 1..]);
     let is_tchar = |byte: &u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte);
     if name.is_empty() || !name.iter().all(is_tchar) {
-        return Err(Failure::new(format!("a header of the answer has no valid name: {shown}"))
-            .cause("A name has letters, digits and hyphens, and the colon follows it at once."));
+        return Err(Failure::new(format!("a header of the answer has an invalid name: {shown}"))
+            .cause("A header name consists of letters, digits and hyphens, and the colon follows it without a \
+                    space."));
     }
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes.trim_ascii()).into_owned();
     Ok((text(name), text(value)))
@@ -231,10 +234,12 @@ fn framing(head: &Head, method: &str) -> Result<Framing, Failure> {
         _ if coding.to_ascii_lowercase().ends_with("chunked") && lengths.is_empty() => {
             Ok(Framing::Chunked)
         }
-        _ if !coding.is_empty() && !lengths.is_empty() => {
-            Err(Failure::new("the answer has both Content-Length and Transfer-Encoding")
-                .cause("Each of them says where the body ends, and they could disagree."))
-        }
+        _ if !coding.is_empty() && !lengths.is_empty() => Err(Failure::new(
+            "the answer has both Content-Length and Transfer-Encoding",
+        )
+        .cause(
+            "Each of them says where the body ends, and the two could disagree. Send only one of them.",
+        )),
         [] => Ok(Framing::Close),
         [length] if length.bytes().all(|byte| byte.is_ascii_digit()) => {
             let length = length.parse().ok();
@@ -260,7 +265,7 @@ fn read_body(
     result.map_err(|failure| with_bytes(failure, connection))
 }
 
-/// Makes sure that nothing follows the head of an answer that has no body.
+/// Makes sure that no bytes follow the head of an answer without a body.
 fn read_nothing(
     connection: &mut Connection,
     end: usize,
@@ -269,10 +274,10 @@ fn read_nothing(
     let is_last = !connection.expects_more_answers();
     if is_last && (connection.unread().len() > end || connection.receive(SURPLUS).is_ok()) {
         return Err(Failure::new("the answer has a body").cause(if method == "HEAD" {
-            "The answer to HEAD ends with its blank line. Its headers are those of the answer to \
-             GET, Content-Length too; but a client does not expect a body after them."
+            "The answer to HEAD must end with its blank line, even if Content-Length is not 0. The client does \
+             not expect a body after it."
         } else {
-            "An answer with this status has no body (RFC 9110, section 6.4.1)."
+            "An answer with this status must have no body (RFC 9110, section 6.4.1)."
         }));
     }
     Ok((Vec::new(), end))
@@ -290,13 +295,17 @@ fn read_length(
         if let Err(ending) = connection.receive_more(begin) {
             let found = connection.unread().len() - start;
             let stays_open = matches!(ending, Ending::Silent);
-            let silence = if stays_open { ", and no more come" } else { "" };
+            let silence = if stays_open { ", and no more arrive" } else { "" };
             let problem =
                 format!("Content-Length is {length}, but the body has {found} bytes{silence}");
             let why = match find(&head.headers, "Content-Encoding") {
-                Some(_) => "Content-Length counts the bytes that are sent: the compressed ones.",
-                None if stays_open => "The client waits for bytes that never come.",
-                None => "The client takes an answer for broken that is shorter than it said.",
+                Some(_) => {
+                    "Content-Length must be the number of bytes that you send. Count the compressed bytes."
+                }
+                None if stays_open => "The client waits for bytes that never arrive.",
+                None => {
+                    "The answer is shorter than Content-Length says, so the client treats it as incomplete."
+                }
             };
             return Err(Failure::new(problem).cause(why).read(LENGTHS));
         }
@@ -311,15 +320,15 @@ fn read_length(
     Ok((connection.unread()[start..end].to_vec(), end))
 }
 
-/// The body goes on after its announced end.
+/// Reports a body that is longer than `Content-Length`.
 fn surplus(connection: &mut Connection, start: usize, length: usize, begin: Instant) -> Failure {
     while begin.elapsed() < super::TIMEOUT && connection.receive(SURPLUS).is_ok() {}
     let body = &connection.unread()[start..];
     let found = body.len();
     if body.get(length..).is_some_and(|surplus| surplus.starts_with(b"HTTP/1.")) {
-        return Failure::new("a second answer has come, to one request").cause(
-            "A part of the request was taken for another request: a body that was not read to its end, \
-             or what comes after it.",
+        return Failure::new("your server sent two answers to one request").cause(
+            "Your server probably read a part of the request as a second request: a part of the body, or what \
+             follows the body. Read every body to its end.",
         );
     }
     let problem = format!("Content-Length is {length}, but the body has {found} bytes");
@@ -333,22 +342,22 @@ fn surplus(connection: &mut Connection, start: usize, length: usize, begin: Inst
             let bytes: Vec<_> =
                 character.to_string().bytes().map(|byte| format!("{byte:02x}")).collect();
             failure.cause(format!(
-                "Content-Length counts bytes. \"{character}\" is one character but {} bytes ({}): \
-                 the client stops reading too early.",
+                "Content-Length counts bytes. \"{character}\" is one character but {} bytes ({}). The client \
+                 stops reading too early.",
                 bytes.len(),
                 bytes.join(" ")
             ))
         }
         _ if found > length && [&b"\r\n"[..], b"\n"].contains(&&body[length..]) => {
             failure.cause(format!(
-                "The body ends with {}, which Content-Length does not count. No line end belongs \
-                 there: does your server print the body as a line?",
+                "The body ends with {}, which Content-Length does not count. There must be no line end after \
+                 the body. Did you print the body as a line?",
                 show::quoted(&body[length..])
             ))
         }
         _ => failure.cause(
-            "The client stops reading after Content-Length bytes. On a connection that stays open \
-             it takes the rest for the beginning of the next answer.",
+            "The client stops reading after Content-Length bytes. If the connection stays open, it reads the \
+             rest as the beginning of the next answer.",
         ),
     }
 }
@@ -370,8 +379,9 @@ fn read_to_close(
             }
             Err(Ending::Silent) => {
                 return Err(Failure::new("the answer does not end").cause(
-                    "It has no Content-Length, so it ends when the connection is closed, and your \
-                     server does not close it. The client waits.",
+                    "The answer has no Content-Length, so it ends when the connection closes. Your server does \
+                     not close it, so the client waits. Send Content-Length, or close the connection after the \
+                     answer.",
                 ));
             }
         }
@@ -390,7 +400,7 @@ fn read_chunks(
         let (line, next) = read_line(connection, at, begin)?;
         let size = line.split(';').next().unwrap_or_default().trim();
         let size = usize::from_str_radix(size, 16)
-            .map_err(|_| Failure::new(format!("a chunk has no valid size: \"{line}\"")))?;
+            .map_err(|_| Failure::new(format!("a chunk has an invalid size: \"{line}\"")))?;
         if size == 0 {
             at = next;
             break;
@@ -400,8 +410,12 @@ fn read_chunks(
         }
         body.extend_from_slice(&connection.unread()[next..next + size]);
         if &connection.unread()[next + size..next + size + 2] != b"\r\n" {
-            return Err(Failure::new(format!("a chunk of {size} bytes does not end there"))
-                .cause("After the bytes of a chunk comes \\r\\n. Is the size in hexadecimal?"));
+            return Err(Failure::new(format!(
+                "a chunk of {size} bytes does not end where its size says"
+            ))
+            .cause(
+                "The bytes of a chunk must be followed by \\r\\n. Is the size in hexadecimal?",
+            ));
         }
         at = next + size + 2;
     }
@@ -414,13 +428,12 @@ fn read_chunks(
     }
 }
 
-/// Makes sure that the chunk of the size 0 was the last.
+/// Makes sure that the chunk of size 0 was the last.
 fn no_chunk_after_the_last(connection: &mut Connection, end: usize) -> Result<(), Failure> {
     let is_last = !connection.expects_more_answers();
     if is_last && (connection.unread().len() > end || connection.receive(SURPLUS).is_ok()) {
-        return Err(Failure::new("bytes follow the last chunk, which has the size 0").cause(
-            "A chunk of the size 0 ends the body. If there is nothing to send at the moment, send no \
-             chunk at all.",
+        return Err(Failure::new("bytes follow the last chunk, which has size 0").cause(
+            "A chunk of size 0 ends the body. When you have nothing to send, send no chunk at all.",
         ));
     }
     Ok(())
@@ -446,6 +459,6 @@ fn read_line(
 fn wait_for_chunk(connection: &mut Connection, begin: Instant) -> Result<(), Failure> {
     connection.receive_more(begin).map_err(|_| {
         Failure::new("the chunked body does not end")
-            .cause("The last chunk has the size 0: \"0\\r\\n\\r\\n\".")
+            .cause("The body must end with a chunk of size 0 and an empty line: \"0\\r\\n\\r\\n\".")
     })
 }

@@ -1,4 +1,4 @@
-//! Programs to be measured or compared: started, and stopped at the end.
+//! Servers to measure or to compare: they are started in the background, and stopped at the end.
 
 use std::io;
 use std::process::{Child, Command, Stdio};
@@ -10,7 +10,7 @@ use crate::port::{self, Port};
 /// Longer than any server takes to start.
 const TIME_TO_START: Duration = Duration::from_secs(10);
 
-/// A server that runs until this is dropped. What it prints is forgotten.
+/// A server that runs until this is dropped. Its output is discarded.
 pub struct Background {
     child: Child,
 }
@@ -20,17 +20,17 @@ impl Background {
     ///
     /// # Errors
     ///
-    /// When it cannot be started, when it ends, and when it does not listen in time.
+    /// When the server cannot be started, when it ends, and when it does not listen in time.
     pub fn start(command: &mut Command, port: u16) -> io::Result<Background> {
         let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
         let mut server = Background { child };
         let start = Instant::now();
         while !port::answers(port) {
             if server.child.try_wait()?.is_some() {
-                return Err(io::Error::other("it has ended"));
+                return Err(io::Error::other("the server has ended"));
             }
             if start.elapsed() > TIME_TO_START {
-                return Err(io::Error::new(io::ErrorKind::TimedOut, "it does not listen"));
+                return Err(io::Error::new(io::ErrorKind::TimedOut, "the server does not listen"));
             }
             thread::sleep(Duration::from_millis(10));
         }
@@ -45,7 +45,7 @@ impl Drop for Background {
     }
 }
 
-/// A port of 127.0.0.1 that nobody uses at this moment.
+/// A port of 127.0.0.1 that no program uses at this moment.
 pub fn free_port() -> u16 {
     Port::free().number
 }

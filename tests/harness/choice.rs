@@ -1,4 +1,4 @@
-//! Which program is checked.
+//! Which program the checks test.
 
 use std::collections::BTreeMap;
 use std::env;
@@ -13,7 +13,7 @@ use crate::{Failure, repository};
 /// A program to check.
 #[derive(Debug, Clone)]
 enum Choice {
-    /// The command line in `SERVER`, in the words of the user's shell.
+    /// The command line in `SERVER`, as the user would type it in a shell.
     Command(String),
     /// A binary of this workspace.
     Binary(PathBuf),
@@ -21,12 +21,12 @@ enum Choice {
     Broken(String),
 }
 
-/// Whether the program is run through a shell, which may start others.
+/// Whether the program is run by a shell, which may start other programs.
 pub(crate) fn is_command() -> bool {
     command_line().is_some()
 }
 
-/// What `SERVER` says, if it says anything.
+/// The content of `SERVER`, if it is not empty.
 fn command_line() -> Option<String> {
     env::var("SERVER").ok().filter(|line| !line.trim().is_empty())
 }
@@ -35,13 +35,13 @@ fn command_line() -> Option<String> {
 ///
 /// # Errors
 ///
-/// When it has to be built first, and cannot.
+/// When the server has to be built first and does not compile.
 pub(crate) fn command(stage: &'static str) -> Result<Command, Failure> {
     static CHOICE: OnceLock<Choice> = OnceLock::new();
     to_command(CHOICE.get_or_init(|| choose(stage)))
 }
 
-/// The command that starts the binary `stage` of this workspace, whatever `SERVER` says.
+/// The command that starts the binary `stage` of this workspace, whatever `SERVER` is.
 ///
 /// # Errors
 ///
@@ -58,24 +58,24 @@ fn to_command(choice: &Choice) -> Result<Command, Failure> {
             "the command in SERVER ends with &",
         )
         .cause(
-            "That starts the server in the background, where the checks can neither stop it nor \
-                 see that it has ended. Leave out the &: the checks do not wait for your server to end.",
+            "The & starts your server in the background, where the checks can neither stop it nor see that it \
+             has ended. Remove the &: the checks do not wait for your server to end.",
         )),
         Choice::Command(line) => Ok(shell(line)),
         Choice::Binary(path) => Ok(Command::new(path)),
         Choice::Broken(name) => Err(Failure::new(format!("{name} does not compile")).cause(
-            missing_crate(name).unwrap_or("The compiler's messages stand above.".to_owned()),
+            missing_crate(name).unwrap_or("Read the compiler's messages above.".to_owned()),
         )),
     }
 }
 
-/// Whether a command line leaves its program behind when it ends.
+/// Whether a command line starts its program in the background.
 fn is_in_background(line: &str) -> bool {
     let line = line.trim_end();
     !cfg!(windows) && line.ends_with('&') && !line.ends_with("&&")
 }
 
-/// What to do about a package that uses a crate of this course and has not asked for it.
+/// What to do about a package that uses `common` or `flate2` without listing it in its Cargo.toml.
 fn missing_crate(package: &str) -> Option<String> {
     let read = |path: &str| fs::read_to_string(repository().join(package).join(path)).ok();
     let (code, manifest) = (read("src/main.rs")?, read("Cargo.toml")?);
@@ -83,7 +83,7 @@ fn missing_crate(package: &str) -> Option<String> {
     let missing = ["common", "flate2"].into_iter().find(is_missing)?;
     let source = if missing == "common" { "--path common" } else { missing };
     Some(format!(
-        "It uses the crate {missing}, which its Cargo.toml does not name. Say this once:\n\
+        "It uses the crate {missing}, but its Cargo.toml does not list it. Run this once:\n\
          cargo add --manifest-path stages/mine/Cargo.toml {source}"
     ))
 }
@@ -93,13 +93,13 @@ fn has_mine() -> bool {
     repository().join("stages/mine").is_dir()
 }
 
-/// What of the user's is checked, in words; nothing if it is this repository's own stages.
+/// What the user's server is, in words. `None` if the checks test this repository's own stages.
 pub fn subject() -> Option<String> {
     let command = command_line().map(|line| format!("SERVER, which is: {line}"));
     command.or_else(|| has_mine().then(|| "stages/mine".to_owned()))
 }
 
-/// The files and folders of the user's server, as far as they are known: those that its command names.
+/// The files and folders of the user's server: `stages/mine`, or those that the command in `SERVER` names.
 pub fn sources() -> Vec<PathBuf> {
     let Some(line) = command_line() else { return vec![repository().join("stages/mine")] };
     let words = line.split_whitespace().map(|word| word.trim_matches(['"', '\'', ';', '&']));
@@ -107,7 +107,8 @@ pub fn sources() -> Vec<PathBuf> {
     paths.filter_map(|path| path.canonicalize().ok()).collect()
 }
 
-/// Chooses, and says what was chosen on a line of its own, which the test runner lets through.
+/// Chooses the program to check, and prints the choice on a line of its own. It writes to stderr directly,
+/// because the test runner captures what `println!` writes.
 fn choose(stage: &str) -> Choice {
     let shown = subject().unwrap_or_else(|| format!("this repository's {stage}"));
     let _ = std::io::stderr().write_all(format!("{stage}: checking {shown}\n").as_bytes());
@@ -118,7 +119,7 @@ fn choose(stage: &str) -> Choice {
     }
 }
 
-/// Builds a binary of this workspace, in the profile that this test was built in.
+/// Builds a binary of this workspace, in the same profile as this test.
 fn build(name: &str) -> Choice {
     let cargo = env::var_os("CARGO").unwrap_or("cargo".into());
     let mut command = Command::new(cargo);
@@ -144,7 +145,7 @@ fn profile_directory() -> Option<PathBuf> {
     Some(env::current_exe().ok()?.parent()?.parent()?.to_owned())
 }
 
-/// A command line as the user would type it. Arguments added to it go to the program.
+/// A command that runs a command line in a shell. Arguments that are added to it are passed to the program.
 fn shell(line: &str) -> Command {
     if cfg!(windows) {
         let mut command = Command::new("cmd");

@@ -1,4 +1,4 @@
-//! A connection to the server under test: bytes to it, in one piece or in many.
+//! A connection to the server under test. It sends bytes, in one piece or in many.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
@@ -7,36 +7,36 @@ use std::time::{Duration, Instant};
 use crate::answer::{self, Answer};
 use crate::{Failure, TIMEOUT};
 
-/// How long a server gets to answer too early, after each part of a request.
+/// How long to wait after each part of a request, to see whether the server answers too early.
 const TEMPTATION: Duration = Duration::from_millis(1);
 
-/// How long an answer may take in all, however many pieces it comes in.
+/// How long a whole answer may take, however many pieces it arrives in.
 const WHOLE_ANSWER: Duration = Duration::from_secs(60);
 
-/// An open connection to the server. Dropping it closes it.
+/// An open connection to the server. It closes when this is dropped.
 #[derive(Debug)]
 pub struct Connection {
     stream: TcpStream,
     sent: Vec<u8>,
-    /// Where in `sent` the request begins that has not been answered.
+    /// The position in `sent` of the first request that has not been answered.
     unanswered: usize,
     received: Vec<u8>,
-    /// Where in `received` the answer that is waited for begins.
+    /// The position in `received` where the next answer begins.
     start: usize,
-    /// Where in `received` the answers to what is in `sent` begin, from `unanswered` on.
+    /// The position in `received` where the answers to `sent[unanswered..]` begin.
     first_answer: usize,
-    /// How many answers are to come after the next one.
+    /// How many answers may follow the next one.
     later_answers: usize,
 }
 
-/// Why no more bytes come.
+/// Why no more bytes arrive.
 #[derive(Debug)]
 pub(crate) enum Ending {
     /// The server closed the connection.
     Closed,
-    /// The connection failed: it was reset, as a rule.
+    /// The connection failed, usually because the server reset it.
     Failed(io::Error),
-    /// The server said nothing for [`TIMEOUT`].
+    /// The server sent nothing for the given time.
     Silent,
 }
 
@@ -57,8 +57,8 @@ impl Connection {
         prepared.map_err(|error| Failure::new(format!("the connection failed at once: {error}")))
     }
 
-    /// Sends bytes. It is no error if the server has closed the connection meanwhile: it may
-    /// have answered before.
+    /// Sends bytes. It is not an error if the server has closed the connection, because it may have answered
+    /// already.
     ///
     /// # Errors
     ///
@@ -67,7 +67,7 @@ impl Connection {
         self.sent.extend_from_slice(bytes);
         match self.stream.write_all(bytes) {
             Err(error) if is_timeout(&error) => {
-                Err(self.failure("your server has stopped reading in the middle of the request"))
+                Err(self.failure("your server stopped reading in the middle of the request"))
             }
             _ => Ok(()),
         }
@@ -83,16 +83,16 @@ impl Connection {
         self.send(&requests.concat())
     }
 
-    /// Takes so many answers for possible: bytes after the first may be the beginning of another.
+    /// Allows `count` answers: bytes after the first answer may be the beginning of another one.
     pub fn expect_answers(&mut self, count: usize) {
         self.later_answers = count.saturating_sub(1);
     }
 
-    /// Sends each part on its own, and fails if the server answers before the last one.
+    /// Sends each part on its own, and fails if the server answers before the last part.
     ///
     /// # Errors
     ///
-    /// As [`Connection::send`], and when an answer, or the end of the connection, comes too early.
+    /// As [`Connection::send`], and when the server answers or closes the connection too early.
     pub fn send_in_parts<'p>(
         &mut self,
         parts: impl IntoIterator<Item = &'p [u8]>,
@@ -106,72 +106,73 @@ impl Connection {
         Ok(())
     }
 
-    /// Fails if the server says anything, or hangs up, within `time`.
+    /// Waits for `time`, during which the server should do nothing.
     ///
     /// # Errors
     ///
-    /// When it does.
+    /// When the server sends something or closes the connection.
     pub fn expect_silence(&mut self, time: Duration) -> Result<(), Failure> {
         match self.receive(time) {
             Err(Ending::Silent) => Ok(()),
             Ok(()) => Err(self.failure("your server answers before the request is complete").cause(
-                "A request ends with its blank line, or with the last byte of its body. One read \
-                 may return a part of it: read on until it is all there.",
+                "A request ends with its blank line, or with the last byte of its body if it has one. One read \
+                 may return only a part of it. Read on until the request is complete.",
             )),
             Err(_) => Err(self
                 .failure("your server closes the connection before the request is complete")
                 .cause(
-                    "One read may return a part of a request: read on until the blank line, and \
-                     until the last byte of the body if there is one.",
+                    "One read may return only a part of a request. Read on until the blank line, and until the \
+                     last byte of the body if there is one.",
                 )),
         }
     }
 
-    /// Waits until something more of the answer comes, or for so long at most.
+    /// Waits for more bytes of the answer, but no longer than `time`.
     ///
     /// # Errors
     ///
-    /// When nothing comes.
+    /// When none arrive.
     pub fn wait_for_more(&mut self, time: Duration) -> Result<(), Failure> {
-        self.receive(time).map_err(|_| self.failure("nothing more came"))
+        self.receive(time).map_err(|_| self.failure("no more bytes arrived"))
     }
 
-    /// Whether these bytes stand in what has come of the answer.
+    /// Whether the part of the answer that has arrived contains these bytes.
     pub fn has_received(&self, bytes: &[u8]) -> bool {
         self.unread().windows(bytes.len()).any(|window| window == bytes)
     }
 
-    /// Stops in the middle, and waits until the server has noticed: until it hangs up too.
+    /// Closes the client's side in the middle of a request, and waits until the server closes its side, too.
     ///
     /// # Errors
     ///
-    /// When it does not hang up within 5 seconds.
+    /// When the server does not close the connection within 5 seconds.
     pub fn leave(self) -> Result<(), Failure> {
         let _ = self.stream.shutdown(Shutdown::Write);
         self.expect_hang_up(TIMEOUT).map_err(|failure| {
             failure.cause(
-                "The client has closed its side. A read returns 0 bytes then, now and for ever: \
-                 a loop that waits for more must end.",
+                "The client has closed its side of the connection, so every read returns 0 bytes at once. A \
+                 loop that waits for more bytes must end then.",
             )
         })
     }
 
-    /// Takes no more than some kilobytes before they are read, as a client does that has hung.
+    /// Makes the receive buffer small, so that the connection accepts only some kilobytes that the check does
+    /// not read. A client that hangs behaves like this.
     pub fn go_deaf(&self) {
         let _ = socket2::SockRef::from(&self.stream).set_recv_buffer_size(4096);
     }
 
-    /// Waits until the server closes the connection, whatever it says before.
+    /// Waits until the server closes the connection, whatever it sends before.
     ///
     /// # Errors
     ///
-    /// When it is silent for `time` and does not hang up.
+    /// When it sends nothing for `time` and does not close the connection.
     pub fn expect_hang_up(mut self, time: Duration) -> Result<(), Failure> {
         loop {
             match self.receive(time) {
                 Ok(()) => {}
                 Err(Ending::Silent) => {
-                    let failure = Failure::new("your server does not hang up");
+                    let failure = Failure::new("your server does not close the connection");
                     return Err(failure.bytes(&self.sent, &self.received));
                 }
                 Err(_) => return Ok(()),
@@ -179,7 +180,7 @@ impl Connection {
         }
     }
 
-    /// Closes the connection by a reset, as a crashed client does.
+    /// Closes the connection with a reset, as a client does when it crashes.
     pub fn reset(self) {
         let _ = socket2::SockRef::from(&self.stream).set_linger(Some(Duration::ZERO));
     }
@@ -188,12 +189,12 @@ impl Connection {
     ///
     /// # Errors
     ///
-    /// When there is none within 5 seconds, and when it is not one that HTTP allows.
+    /// When there is no answer within 5 seconds, and when HTTP does not allow the answer.
     pub fn answer(&mut self) -> Result<Answer, Failure> {
         self.answer_to("GET")
     }
 
-    /// Waits for the answer to a request with this method: one to HEAD has no body.
+    /// Waits for the answer to a request with this method. An answer to HEAD has no body.
     ///
     /// # Errors
     ///
@@ -215,7 +216,7 @@ impl Connection {
     ///
     /// # Errors
     ///
-    /// When there is none within 5 seconds, and when another answer comes.
+    /// When there is no answer within 5 seconds, and when it has another status.
     pub fn expect_interim(&mut self, status: u16) -> Result<(), Failure> {
         let (found, length) = answer::read_interim(self)?;
         if found != status {
@@ -230,17 +231,17 @@ impl Connection {
         self.later_answers > 0
     }
 
-    /// The bytes of the answer that have come so far.
+    /// The bytes of the answer that have arrived so far.
     pub(crate) fn unread(&self) -> &[u8] {
         &self.received[self.start..]
     }
 
-    /// The same, after the answers to earlier requests that were sent with this one.
+    /// The same bytes, after the answers to earlier requests that were sent together with this one.
     pub(crate) fn shown(&self) -> &[u8] {
         &self.received[self.first_answer..]
     }
 
-    /// The same, as far as the answer goes that is waited for, and has this length.
+    /// The same bytes, up to the end of the next answer, which has this length.
     pub(crate) fn shown_until(&self, length: usize) -> &[u8] {
         &self.received[self.first_answer..self.start + length]
     }
@@ -250,7 +251,7 @@ impl Connection {
         if start.elapsed() > WHOLE_ANSWER { Err(Ending::Silent) } else { self.receive(TIMEOUT) }
     }
 
-    /// Waits for more bytes for a given time.
+    /// Waits for more bytes, but no longer than `time`.
     pub(crate) fn receive(&mut self, time: Duration) -> Result<(), Ending> {
         let mut piece = [0; 16 * 1024];
         self.stream.set_read_timeout(Some(time)).map_err(Ending::Failed)?;
@@ -273,10 +274,10 @@ impl Connection {
         Failure::new(problem).bytes(self.sent(), self.shown())
     }
 
-    /// As [`Connection::failure`], with all of the answer: what has come of it at this moment is
-    /// a matter of chance.
+    /// As [`Connection::failure`], but with the whole answer. How much of it has arrived at this moment depends
+    /// on chance.
     pub fn failure_with_all(&mut self, problem: impl Into<String>) -> Failure {
-        // An answer that does not end well is shown as far as it came.
+        // If the answer cannot be read to its end, the report shows the part that has arrived.
         let _ = answer::read(self, "GET");
         self.failure(problem)
     }

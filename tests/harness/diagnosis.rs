@@ -1,4 +1,4 @@
-//! What is the matter with a server that has ended, or cannot be reached.
+//! Why a server has ended, or cannot be reached.
 
 use std::env;
 use std::fs;
@@ -12,52 +12,52 @@ use crate::process::Process;
 use crate::{Failure, choice, port};
 
 /// How a server learns its port.
-const PORT: &str = "The checks choose a free port and pass it in the environment variable PORT. The \
-                    server must listen on that port of 127.0.0.1, within 5 seconds of its start.\n\
+const PORT: &str = "The checks choose a free port and pass it in the environment variable PORT. Your server \
+                    must listen on that port of 127.0.0.1 within 5 seconds of its start.\n\
                     In Rust: env::var(\"PORT\").unwrap_or(\"4221\".into())\n\
                     In Python: int(os.environ.get(\"PORT\", \"4221\"))";
 
-/// What a server's end means, judging by its exit status and its last words. Somebody may have
-/// been connected to it before.
+/// Why a server has ended, as far as its exit status and its output tell. `was_reached` says whether a client
+/// was connected to it before.
 pub(crate) fn ended(status: ExitStatus, output: &str, was_reached: bool) -> Failure {
     let words = output.to_lowercase();
     let is_in_use = words.contains("in use") || words.contains("eaddrinuse");
     let failure = match status.code() {
-        // The exit codes by which a shell says that there is no such program, or that it may not
-        // be run.
+        // The exit codes of a shell that does not find the program, or may not run it.
         Some(126 | 127) if choice::is_command() => {
-            Failure::new("the command in SERVER starts no program").cause(
-                "It is run by the shell in the top directory of this repository: is the path in \
-                 it right from there?",
+            Failure::new("the command in SERVER cannot be run").cause(
+                "The shell runs it in the top directory of this repository. Is the path in it right from there?",
             )
         }
         _ if is_in_use && env::var_os("PORT").is_some() => {
             Failure::new("your server could not bind its port").cause(
-                "The port of a closed connection stays in use for a minute or so, unless the \
-                 server says before bind that it does not mind. Rust does that by itself.\n\
+                "When a connection has closed, its port stays in use for about a minute, unless the server sets \
+                 SO_REUSEADDR before it binds. Rust does that by itself.\n\
                  In Python: listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)",
             )
         }
         _ if is_in_use => Failure::new("your server could not bind its port").cause(format!(
-            "Another program has it. The checks run several servers at once, so each needs a port of \
-             its own.\n{PORT}"
+            "Another program uses that port. The checks run several servers at the same time, so each server \
+             needs its own port.\n\
+             {PORT}"
         )),
         _ if was_reached => Failure::new(format!("your server has ended ({status})"))
-            .guess("A server goes on until it is stopped, whatever its clients do."),
-        _ => Failure::new(format!("your server ended before anyone could connect ({status})")).cause(
+            .guess("Probably your accept loop ended, or an error with one client ended the whole program. \
+                    Handle the error, close that connection, and accept the next client."),
+        _ => Failure::new(format!("your server ended before a client could connect ({status})")).cause(
             if status.success() {
-                "A server binds its port, then accepts clients in a loop that never ends."
+                "Your server must bind its port, then accept clients in a loop that never ends."
             } else {
-                "It could not start. Its output, if there is any, says why. (It runs in the top directory \
-                 of this repository. Some checks give it arguments, which its chapter lists.)"
+                "Your server could not start. Read its output, if there is any. (The checks start it in the top \
+                 directory of this repository. Some pass arguments, which the chapter lists.)"
             },
         ),
     };
     failure.output(output)
 }
 
-/// A server that does not listen where it should, if it listens elsewhere. `taken` are the ports on
-/// which somebody listened before it was started.
+/// The failure if a server listens on another address or port than it should. `taken` are the ports on which
+/// other programs listened before it was started.
 pub(crate) fn elsewhere(process: &mut Process, wanted: u16, taken: &[u16]) -> Option<Failure> {
     if let Some(found) = port::of_processes(&process.family()) {
         if found.iter().any(|address| port::reaches_localhost(address, wanted)) {
@@ -71,7 +71,7 @@ pub(crate) fn elsewhere(process: &mut Process, wanted: u16, taken: &[u16]) -> Op
             wrong_port(wanted, address.port())
         });
     }
-    // Where the system does not tell, a port is the server's if it falls silent with it.
+    // Where the system does not tell, kill the server. A port that no longer accepts then was the server's.
     let listening = port::listening(&process.output());
     let suspect = listening.into_iter().find(|port| !taken.contains(port))?;
     process.kill();
@@ -88,8 +88,8 @@ fn wrong_port(wanted: u16, found: u16) -> Failure {
         .cause(PORT)
 }
 
-/// Whether a server is busy although it has nothing to do: one of its threads never waits, as often as one
-/// looks. Only Linux tells.
+/// Whether a server is busy although it has nothing to do: one of its threads is running each time that this
+/// looks. Always false except on Linux.
 pub(crate) fn spins(family: &[u32]) -> bool {
     const LOOKS: u32 = 20;
     const PAUSE: Duration = Duration::from_millis(25);
@@ -105,7 +105,7 @@ pub(crate) fn spins(family: &[u32]) -> bool {
     !never_waiting.is_empty()
 }
 
-/// The threads of some processes that run, or would if a processor were free (see proc(5)).
+/// The threads of these processes that are running, or are ready to run (see proc(5)).
 fn running_threads(family: &[u32]) -> Vec<PathBuf> {
     let folders = family.iter().filter_map(|id| fs::read_dir(format!("/proc/{id}/task")).ok());
     let threads = folders.flatten().flatten().map(|thread| thread.path());
@@ -116,39 +116,41 @@ fn running_threads(family: &[u32]) -> Vec<PathBuf> {
     threads.filter(runs).collect()
 }
 
-/// What a server does that spins.
-pub(crate) const SPINS: &str = "Your server is busy all the time, although nobody sends anything: a loop \
-                                spins. When a client has left, each read returns 0 bytes at once, now and \
-                                for ever. A loop that waits for more bytes has to end then.";
+/// The cause if a server spins.
+pub(crate) const SPINS: &str = "Your server is busy all the time, although no client sends anything: a loop \
+                                runs without waiting. When a client has left, every read returns 0 bytes at \
+                                once. A loop that waits for more bytes must end then.";
 
-/// A server that was reached before, and now is not.
+/// The failure if a server was reached before and cannot be reached now.
 pub(crate) fn full(error: &io::Error) -> Failure {
-    Failure::new(format!("your server takes no more connections ({error})")).guess(
-        "The system connects clients on behalf of the server and keeps them in a queue, until the \
-         server accepts them. The queue is full. Does your server call accept, again and again? Or does \
-         it still wait for a client that has left? (A read of 0 bytes says that it has.)",
+    Failure::new(format!("your server accepts no more connections ({error})")).guess(
+        "The system completes connections for your server and keeps them in a queue until your server accepts \
+         them. This queue is full. Does your server call accept again and again? Or does it still wait for a \
+         client that has left? (When a client has left, a read returns 0 bytes.)",
     )
 }
 
-/// A server that runs and cannot be reached.
+/// The failure if a server is running but was never reached.
 pub(crate) fn unreachable(port: u16, error: &io::Error, output: &str) -> Failure {
-    Failure::new(format!("your server runs, but cannot be reached on 127.0.0.1:{port}: {error}"))
-        .output(output)
-        .cause(format!("Perhaps it does something else before it listens?\n{PORT}"))
+    Failure::new(format!(
+        "your server is running, but cannot be reached on 127.0.0.1:{port}: {error}"
+    ))
+    .output(output)
+    .cause(format!("Does your server do something else before it listens?\n{PORT}"))
 }
 
-/// A failure of a server that lives, but whose output tells what is the matter: a thread has ended,
-/// or the answer went to the terminal.
+/// Adds a cause to a failure if the server is still running and its output shows what is wrong: a thread has
+/// ended, or the server printed the answer.
 pub(crate) fn accident(failure: Failure, output: &str) -> Failure {
     if ["Traceback", "panicked", "Exception"].iter().any(|word| output.contains(word)) {
         failure.cause(
-            "Something in your server failed while it answered: see its output. (Whatever fails, \
-             the connection should be closed, and the server go on.)",
+            "Something in your server failed: read its output. Whatever fails, your server must close the \
+             connection and keep running.",
         )
     } else if output.lines().any(|line| line.starts_with("HTTP/1.1 ")) {
         failure.cause(
-            "There is an answer in your server's output. Was it printed, instead of being written to \
-             the connection?",
+            "There is an answer in your server's output. Did you print it instead of writing it to the \
+             connection?",
         )
     } else {
         failure

@@ -1,4 +1,4 @@
-//! A request, its answer, and what is expected of it.
+//! A request, its answer, and what the check expects of the answer.
 
 use std::io::Read;
 
@@ -22,7 +22,7 @@ impl<'s> Request<'s> {
         Request { server, method: method.to_owned(), head, body: Vec::new() }
     }
 
-    /// Adds a header, written as it is: `name:value`, white space and all.
+    /// Adds a header line `name:value`, as it is written, including its white space.
     #[must_use]
     pub fn header(mut self, line: impl AsRef<[u8]>) -> Self {
         self.head.extend_from_slice(line.as_ref());
@@ -30,7 +30,7 @@ impl<'s> Request<'s> {
         self
     }
 
-    /// Gives it a body, and the header `Content-Length`.
+    /// Adds a body, and the header `Content-Length`.
     #[must_use]
     pub fn body(mut self, body: impl AsRef<[u8]>) -> Self {
         self.body = body.as_ref().to_vec();
@@ -38,7 +38,7 @@ impl<'s> Request<'s> {
         self.header(format!("Content-Length: {length}"))
     }
 
-    /// The bytes of the head, its blank line included.
+    /// The bytes of the head, including its blank line.
     pub fn head(&self) -> Vec<u8> {
         [&self.head[..], b"\r\n"].concat()
     }
@@ -55,7 +55,7 @@ impl<'s> Request<'s> {
         self.send_parts(&bytes.chunks(1).collect::<Vec<_>>())
     }
 
-    /// Sends the head, then the body in pieces of so many bytes, and waits for the answer.
+    /// Sends the head, then the body in pieces of `size` bytes, and waits for the answer.
     pub fn send_body_in_pieces(self, size: usize) -> Exchange {
         let head = self.head();
         let parts: Vec<_> = std::iter::once(&head[..]).chain(self.body.chunks(size)).collect();
@@ -72,7 +72,7 @@ impl<'s> Request<'s> {
     }
 }
 
-/// A request and its answer. The first expectation that is not met is the one reported.
+/// A request and its answer. The report is about the first expectation that is not met.
 #[derive(Debug)]
 #[must_use = "end with .because(…)"]
 pub struct Exchange {
@@ -80,11 +80,11 @@ pub struct Exchange {
     answer: Result<Answer, Failure>,
     /// What is expected of the answer, in words.
     expected: Vec<String>,
-    /// With which directory the server was started, if with one.
+    /// The arguments that the server was started with, and what is in its directory. Empty if it has none.
     started: String,
-    /// What the server has printed, to be shown if something is wrong.
+    /// What the server has printed. The report shows it.
     output: String,
-    /// Where to read about it.
+    /// The chapter that explains the check.
     page: String,
 }
 
@@ -115,7 +115,7 @@ impl Exchange {
         self.status_where("404 (or another 4xx)", |status| (400..500).contains(&status))
     }
 
-    /// Expects any status code but those of the class 5xx, by which a server blames itself.
+    /// Expects any status code but those of the class 5xx, which mean an error of the server.
     pub fn no_server_error(self) -> Exchange {
         self.status_where("below 500", |status| status < 500)
     }
@@ -129,7 +129,7 @@ impl Exchange {
         })
     }
 
-    /// Says what the cause is if the answer has one of these status codes, which are not expected.
+    /// Fails with this cause if the answer has one of these status codes, which are not expected.
     pub fn if_status(mut self, found: &[u16], cause: &str) -> Exchange {
         let status = self.answer.as_ref().map_or(0, |answer| answer.status);
         if let (true, Ok(answer)) = (found.contains(&status), &self.answer) {
@@ -139,7 +139,7 @@ impl Exchange {
         self
     }
 
-    /// Expects a header with this value. A `Content-Type` may have parameters besides.
+    /// Expects a header with this value. A `Content-Type` may also have parameters.
     pub fn header(self, name: &str, expected: &str) -> Exchange {
         self.expect(&format!("{name}: {expected}"), |answer| {
             let explain = |failure: Failure| match name {
@@ -192,11 +192,11 @@ impl Exchange {
             if allow.split(',').any(|listed| listed.trim() == method) {
                 return Ok(());
             }
-            Err(Failure::new(format!("Allow is \"{allow}\", and does not list {method}")))
+            Err(Failure::new(format!("Allow is \"{allow}\", which does not list {method}")))
         })
     }
 
-    /// Expects a `Date` as RFC 9110, section 5.6.7, has it: `Sun, 06 Nov 1994 08:49:37 GMT`.
+    /// Expects a `Date` in the form of RFC 9110, section 5.6.7: `Sun, 06 Nov 1994 08:49:37 GMT`.
     pub fn dated(self) -> Exchange {
         const EXAMPLE: &str = "Sun, 06 Nov 1994 08:49:37 GMT";
         self.with("Date").expect("", |answer| {
@@ -212,7 +212,7 @@ impl Exchange {
             {
                 return Ok(());
             }
-            Err(Failure::new(format!("Date is \"{date}\", not like \"{EXAMPLE}\"")))
+            Err(Failure::new(format!("Date is \"{date}\", not in the form \"{EXAMPLE}\"")))
         })
     }
 
@@ -221,7 +221,7 @@ impl Exchange {
         self.answer.as_ref().is_ok_and(Answer::is_last)
     }
 
-    /// Expects that the answer says how long its body is, in one of the two ways there are.
+    /// Expects that the answer says how long its body is: by `Content-Length` or by `Transfer-Encoding`.
     pub fn framed(self) -> Exchange {
         self.expect("Content-Length", |answer| {
             let framing = ["Content-Length", "Transfer-Encoding"];
@@ -229,13 +229,13 @@ impl Exchange {
                 return Ok(());
             }
             let problem = "the answer does not say how long its body is: no Content-Length";
-            let cause = "Without it a client cannot tell a body that is complete from one that was cut \
-                         off, and the connection cannot be used for a second request.";
+            let cause = "Without Content-Length, a client cannot tell a complete body from one that was cut \
+                         off. Nor can it use the connection for a second request.";
             Err(Failure::new(problem).cause(cause).read(LENGTHS))
         })
     }
 
-    /// Expects that a header is not there.
+    /// Expects that the answer does not have this header.
     pub fn no_header(self, name: &str) -> Exchange {
         self.expect(&format!("no {name}"), |answer| match answer.header(name) {
             None => Ok(()),
@@ -247,11 +247,14 @@ impl Exchange {
     pub fn body(self, expected: impl AsRef<[u8]>) -> Exchange {
         let expected = expected.as_ref();
         self.expect(&body_in_words(expected), |answer| match answer.header("Content-Encoding") {
-            Some(coding) if !coding.eq_ignore_ascii_case("identity") => {
-                Err(Failure::new(format!("the body is compressed ({coding})"))
-                    .cause("The client did not say that it can decompress that.")
-                    .read("docs/09-gzip.md"))
-            }
+            Some(coding) if !coding.eq_ignore_ascii_case("identity") => Err(Failure::new(format!(
+                "the body is compressed ({coding})"
+            ))
+            .cause(
+                "The request does not accept this coding in Accept-Encoding, so the client may not be able to \
+                 decompress the body.",
+            )
+            .read("docs/09-gzip.md")),
             _ => same_bytes(expected, &answer.body),
         })
     }
@@ -269,7 +272,8 @@ impl Exchange {
         })
     }
 
-    /// Expects what a function demands, which is said in words; not at all if it goes without saying.
+    /// Expects that a function accepts the answer. The report lists `words` as what was expected, unless they
+    /// are empty.
     pub fn expect(mut self, words: &str, demand: impl FnOnce(&Answer) -> Check) -> Exchange {
         if !words.is_empty() {
             self.expected.push(words.to_owned());
@@ -283,8 +287,8 @@ impl Exchange {
         self
     }
 
-    /// Ends the exchange: fails with the first expectation that was not met, or if no answer came,
-    /// and says what the check is about.
+    /// Ends the exchange. Fails if an expectation was not met or no answer came, and says what the check is
+    /// about.
     ///
     /// # Errors
     ///
@@ -298,7 +302,7 @@ impl Exchange {
         Err(failure.started(&self.started).output(&self.output).read(self.page))
     }
 
-    /// The answer itself, to look at it further.
+    /// The answer itself, for further tests.
     ///
     /// # Errors
     ///
@@ -308,12 +312,12 @@ impl Exchange {
     }
 }
 
-/// What the header is for.
-const CONTENT_TYPE: &str = "Content-Type tells the client what the bytes of the body are: a browser \
-                            shows text/plain as it is, renders text/html as a page, and stores \
+/// What the header `Content-Type` is for.
+const CONTENT_TYPE: &str = "Content-Type tells the client what the bytes of the body are. A browser shows \
+                            text/plain as it is, renders text/html as a page, and stores \
                             application/octet-stream as a file.";
 
-/// Whether these bytes fit into a sentence.
+/// Whether these bytes are short enough to be quoted in a sentence.
 fn is_short(bytes: &[u8]) -> bool {
     bytes.len() <= 60 && show::is_text(bytes)
 }
@@ -335,7 +339,7 @@ fn same_bytes(expected: &[u8], found: &[u8]) -> Check {
         Failure::new(format!("the body is {found}, not {expected}"))
     } else {
         let problem = match (expected.len(), found.len()) {
-            (a, b) if a == b => "the body has the right length, but other bytes".to_owned(),
+            (a, b) if a == b => "the body has the right length, but not the right bytes".to_owned(),
             (a, b) => format!("the body has {b} bytes, not the expected {a}"),
         };
         Failure::new(problem).difference(expected, found)
@@ -353,17 +357,18 @@ fn not_gzip(body: &[u8], error: &std::io::Error) -> Failure {
         Failure::new(format!("the body is not valid gzip ({error})")).read("docs/09-gzip.md");
     match body {
         [0x1f, 0x8b, ..] => failure.cause(
-            "It begins as gzip does, but its end is missing: the last block and the trailer with \
-             the checksum are written when the encoder is finished (in Rust: encoder.finish()).",
+            "The body begins like gzip, but its end is missing. An encoder writes the last block and the \
+             checksum only when you finish it (in Rust: encoder.finish()).",
         ),
         [0x1f, 0xef, 0xbf, 0xbd, ..] => failure.cause(
-            "Its second byte should be 8b and is ef bf bd, which stands for \"not text\" in UTF-8: the \
-             compressed bytes were turned into text. They are not text.",
+            "The second byte should be 8b. Instead, there are the bytes ef bf bd, which replace bytes that are \
+             not valid UTF-8. Your server turned the compressed bytes into text. Keep them as bytes.",
         ),
         [0x78, ..] => failure.cause(
-            "It begins with 78, as the format zlib does. gzip is another wrapper around the same \
-             compressed data, and begins with 1f 8b.",
+            "The body begins with 78, like the format zlib. gzip wraps the same compressed data in another way, \
+             and begins with 1f 8b.",
         ),
-        _ => failure.cause("gzip begins with the bytes 1f 8b. Has this been compressed at all?"),
+        _ => failure.cause("gzip begins with the bytes 1f 8b, and this body does not. Did your server compress \
+                            it at all?"),
     }
 }

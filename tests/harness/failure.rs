@@ -13,7 +13,7 @@ pub type Check = Result<(), Failure>;
 /// Why a check fails.
 pub struct Failure {
     problem: String,
-    /// Whether the cause is one of many that are possible.
+    /// Whether the section `Cause` lists several possible causes.
     is_guess: bool,
     sections: BTreeMap<Section, String>,
 }
@@ -39,7 +39,7 @@ impl Failure {
         Failure { problem: problem.into(), is_guess: false, sections: BTreeMap::new() }
     }
 
-    /// Says what the mistake is, as far as one can tell from outside, unless that is already said.
+    /// Says what the mistake is, as far as a client can tell. A cause that was given before stays.
     #[must_use]
     pub fn cause(mut self, cause: impl Into<String>) -> Failure {
         if self.is_guess {
@@ -49,14 +49,14 @@ impl Failure {
         self.with(Section::Cause, cause.into())
     }
 
-    /// Lists what the mistake may be. A cause that is known takes the place of the list.
+    /// Lists what the mistake may be. A known cause replaces the list.
     #[must_use]
     pub(crate) fn guess(mut self, causes: impl Into<String>) -> Failure {
         self.is_guess = !self.sections.contains_key(&Section::Cause);
         self.with(Section::Cause, causes.into())
     }
 
-    /// Whether its cause is not known.
+    /// Whether the cause is only a guess.
     pub(crate) fn is_guess(&self) -> bool {
         self.is_guess
     }
@@ -97,7 +97,8 @@ impl Failure {
         self.with(Section::Look, look)
     }
 
-    /// Shows how what came differs from what was expected: as text if both are, else as bytes.
+    /// Shows the difference between what was expected and what was found: as text if both are text, otherwise
+    /// as bytes.
     #[must_use]
     pub fn difference(self, expected: &[u8], found: &[u8]) -> Failure {
         let (left, right) = if show::is_text(expected) && show::is_text(found) {
@@ -113,7 +114,7 @@ impl Failure {
         self.with(Section::Differs, difference)
     }
 
-    /// Says how the server was started, if there is something to say about it.
+    /// Says how the server was started, unless `how` is empty.
     #[must_use]
     pub(crate) fn started(self, how: &str) -> Failure {
         if how.is_empty() { self } else { self.with(Section::Started, how.to_owned()) }
@@ -131,13 +132,13 @@ impl Failure {
         if output.trim().is_empty() { self } else { self.with(Section::Output, shown.join("\n")) }
     }
 
-    /// Says where to read about it.
+    /// Says which page explains it.
     #[must_use]
     pub fn read(self, page: impl Into<String>) -> Failure {
         self.with(Section::Read, page.into())
     }
 
-    /// The first text for a section stays: who reports a failure first knows most about it.
+    /// The first text for a section stays, because it was written closest to the failure.
     fn with(mut self, section: Section, text: String) -> Failure {
         self.sections.entry(section).or_insert(text);
         self
@@ -156,7 +157,8 @@ fn first_difference(expected: &[u8], found: &[u8]) -> (String, String) {
     (rows(expected), rows(found))
 }
 
-/// Marks the lines of a difference as diff programs do. Each begins with its colour and a mark.
+/// Replaces the marks `<` and `>` of a difference by `-` and `+`, as diff programs write them. Each line begins
+/// with its colour and a mark.
 fn with_signs(lines: &str) -> String {
     let lines = lines.lines().map(|line| match line.split_once('m') {
         Some((colour, rest)) if rest.starts_with('<') => format!("{colour}m-{}", &rest[1..]),

@@ -1,5 +1,5 @@
-//! What the checks of the stages are written with: a server under test, requests to it, and
-//! failures that explain themselves.
+//! The library that the checks of the stages use: a server under test, requests to it, and failures that
+//! explain themselves.
 //!
 //! ```no_run
 //! use harness::{Check, Server};
@@ -10,7 +10,7 @@
 //!         .get("/echo/banana")
 //!         .status(200)
 //!         .body("banana")
-//!         .because("What follows /echo/ is what the response carries.")
+//!         .because("The body must be the part of the path that follows /echo/.")
 //! }
 //! ```
 //!
@@ -19,17 +19,17 @@
 //! | module | what it is |
 //! |---|---|
 //! | `server` | a program started for one check, and stopped after it |
-//! | `choice` | which program that is: `SERVER`, `stages/mine`, or the stage's own |
-//! | `process` | running it: its output kept, its children killed with it |
+//! | `choice` | which program that is: `SERVER`, `stages/mine`, or the stage's binary |
+//! | `process` | running the program: its output is kept, and its children are killed with it |
 //! | `port` | a free port, and the port that a server listens on by mistake |
-//! | `diagnosis` | what is the matter with a server that has ended, or cannot be reached |
+//! | `diagnosis` | why a server has ended, or cannot be reached |
 //! | `connection` | bytes to the server, in one piece or in many |
-//! | `answer` | bytes from the server, taken apart as strictly as HTTP asks and no stricter |
-//! | `exchange` | a request, its answer, and what is expected of it |
+//! | `answer` | bytes from the server, parsed as strictly as HTTP asks and no stricter |
+//! | `exchange` | a request, its answer, and what the check expects of the answer |
 //! | `failure` | the report of what went wrong |
 //! | `show` | bytes made visible |
 //! | `text` | texts that were decoded in the wrong way |
-//! | `background` | servers to be measured or compared |
+//! | `background` | servers to measure or to compare |
 //! | `stages` | the stages by name, and the programs that run their checks |
 
 mod answer;

@@ -1,4 +1,4 @@
-//! A port for a server under test, and the port that a server listens on by mistake.
+//! A port for a server under test, and the ports that a server listens on by mistake.
 
 use std::fs;
 use std::hash::{BuildHasher, Hasher, RandomState};
@@ -8,17 +8,17 @@ use std::sync::atomic::{AtomicU16, Ordering};
 
 use socket2::{Domain, Socket, Type};
 
-/// Where ports are looked for: below those that systems hand out to clients, so that no
-/// connection of a neighbouring check takes one between the choice and the server's start.
+/// The first port to try, and the number of ports. They are below the ports that systems give to clients, so
+/// that no connection of another check takes the port before the server starts.
 const FIRST: u16 = 10_000;
 const COUNT: u16 = 20_000;
 
-/// A port for one check, which no other check of any program gets while this lives.
+/// A port for one check. No other check of any program gets it until this is dropped.
 #[derive(Debug)]
 pub(crate) struct Port {
     pub(crate) number: u16,
-    /// The UDP port of the same number. TCP has ports of its own, so this is in nobody's way; but
-    /// whoever looks for a port takes both, and so the one keeps the other free.
+    /// The UDP port of the same number. It does not disturb the server, because TCP has its own ports. But
+    /// every check binds the UDP port before it chooses a port, so this claims the TCP port as well.
     _claim: Option<UdpSocket>,
 }
 
@@ -28,12 +28,12 @@ impl Port {
         Port { number, _claim: None }
     }
 
-    /// A port that nobody uses. No program may be started at the same moment: it would inherit the
-    /// socket that is bound to find out, and keep the port in use for a while longer.
+    /// A port that no program uses. The caller must not start a program at the same time: it would inherit the
+    /// socket that this binds as a test, and keep the port in use for longer.
     pub(crate) fn free() -> Port {
         static START: OnceLock<u64> = OnceLock::new();
         static NEXT: AtomicU16 = AtomicU16::new(0);
-        // Test programs that run side by side begin anywhere, and so rarely near each other.
+        // Each test program begins at a random port, so that programs that run side by side rarely collide.
         let start = START.get_or_init(|| RandomState::new().build_hasher().finish());
         loop {
             let step = u64::from(NEXT.fetch_add(1, Ordering::Relaxed));
@@ -47,15 +47,16 @@ impl Port {
     }
 }
 
-/// Whether a port is in use, if only by a connection that was closed a moment ago: some servers
-/// could not bind it then. The standard library would not mind such a connection.
+/// Whether a port is in use, even if only by a connection that closed a moment ago. Some servers cannot bind
+/// such a port. The listener of the standard library could, so this uses a socket without SO_REUSEADDR.
 fn is_in_use(port: u16) -> bool {
     let address = SocketAddr::from((LOCALHOST, port));
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None);
     socket.and_then(|socket| socket.bind(&address.into())).is_err()
 }
 
-/// Whether somebody accepts connections on a port. (Windows takes two seconds to refuse one.)
+/// Whether a port accepts connections. (To connect would be slow on Windows, which needs two seconds to refuse
+/// a connection.)
 pub(crate) fn answers(port: u16) -> bool {
     if cfg!(windows) {
         TcpListener::bind((LOCALHOST, port)).is_err()
@@ -69,7 +70,7 @@ const LOCALHOST: Ipv4Addr = Ipv4Addr::LOCALHOST;
 /// Ports that people choose when they do not read `PORT`.
 const USUAL: [u16; 9] = [4221, 8080, 8000, 3000, 5000, 7878, 8888, 8081, 80];
 
-/// Which of the usual ports, and of those named in `output`, somebody listens on.
+/// Which of the usual ports, and of the ports named in `output`, accept connections.
 pub(crate) fn listening(output: &str) -> Vec<u16> {
     let numbers = output.split(|character: char| !character.is_ascii_digit());
     let mut ports: Vec<u16> = numbers.filter_map(|number| number.parse().ok()).collect();
@@ -79,8 +80,7 @@ pub(crate) fn listening(output: &str) -> Vec<u16> {
     ports
 }
 
-/// The addresses on which some processes listen; nothing if the system does not tell, as only
-/// Linux does.
+/// The addresses on which these processes listen. `None` if the system does not tell: only Linux does.
 pub(crate) fn of_processes(ids: &[u32]) -> Option<Vec<SocketAddr>> {
     let tables = tables();
     if tables.is_empty() {
@@ -95,7 +95,7 @@ pub(crate) fn of_processes(ids: &[u32]) -> Option<Vec<SocketAddr>> {
     Some(listening.collect())
 }
 
-/// Whether whoever connects to this port of 127.0.0.1 gets to a socket that listens on this address.
+/// Whether a client that connects to this port of 127.0.0.1 reaches a socket that listens on this address.
 pub(crate) fn reaches_localhost(address: &SocketAddr, port: u16) -> bool {
     let is_everywhere = address.ip().is_unspecified(); // on Linux, `::` is for IPv4 as well
     address.port() == port && (is_everywhere || address.ip() == LOCALHOST)
@@ -123,8 +123,7 @@ fn sockets_of(id: u32) -> Vec<String> {
         .collect()
 }
 
-/// Parses an address such as `0100007F:107D`, four or sixteen bytes, in words as the machine keeps
-/// them.
+/// Parses an address such as `0100007F:107D`: four or sixteen bytes, in words in the machine's byte order.
 fn parse_address(text: &str) -> Option<SocketAddr> {
     let (address, port) = text.split_once(':')?;
     let port = u16::from_str_radix(port, 16).ok()?;
@@ -149,8 +148,8 @@ mod tests {
     #[test]
     fn finds_where_a_process_listens() {
         let four = TcpListener::bind("127.0.0.1:0").expect("a free port");
-        let address = four.local_addr().expect("it is bound");
-        let found = of_processes(&[std::process::id()]).expect("Linux tells");
+        let address = four.local_addr().expect("the listener is bound");
+        let found = of_processes(&[std::process::id()]).expect("Linux lists listening sockets");
         assert!(found.contains(&address));
     }
 

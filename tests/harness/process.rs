@@ -1,4 +1,4 @@
-//! A running program: its output is kept, and its children end with it.
+//! A running program: its output is kept, and its child processes are killed with it.
 
 use std::io::{self, Read};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -12,7 +12,7 @@ const KEPT: usize = 8 * 1024;
 /// How long to wait for the output of a program that has ended.
 const OUTPUT_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// A program that is killed when this is dropped, together with all that it started.
+/// A program that is killed when this is dropped, together with all processes that it started.
 #[derive(Debug)]
 pub(crate) struct Process {
     child: Child,
@@ -23,17 +23,17 @@ pub(crate) struct Process {
 #[derive(Debug, Default)]
 struct Output {
     bytes: Vec<u8>,
-    /// How many of stdout and stderr are still open.
+    /// How many of the two pipes, stdout and stderr, are still open.
     open: usize,
 }
 
 impl Process {
-    /// Starts `command`. What it prints is read all the time, or it would block on a full pipe.
-    /// Say whether it may start programs of its own: looking for them takes some milliseconds.
+    /// Starts `command`. Threads read its output all the time, because it would block on a full pipe.
+    /// `has_children` says whether it may start other programs: to look for them takes some milliseconds.
     ///
     /// # Errors
     ///
-    /// When there is no such program.
+    /// When the program does not exist or cannot be started.
     pub(crate) fn start(command: &mut Command, has_children: bool) -> io::Result<Process> {
         let mut child =
             command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
@@ -47,13 +47,13 @@ impl Process {
         Ok(Process { child, has_children, output })
     }
 
-    /// How the program ended, if it has.
+    /// The exit status of the program, if it has ended.
     pub(crate) fn ended(&mut self) -> Option<ExitStatus> {
         self.child.try_wait().ok().flatten()
     }
 
-    /// What the program has printed, stdout and stderr together: all of it if it has ended, whole
-    /// lines if it has not.
+    /// What the program has printed, stdout and stderr together: everything if it has ended, only whole lines
+    /// if it is running.
     pub(crate) fn output(&mut self) -> String {
         let deadline = Instant::now() + OUTPUT_TIMEOUT;
         while self.ended().is_some() && lock(&self.output).open > 0 && Instant::now() < deadline {
@@ -66,7 +66,7 @@ impl Process {
         output
     }
 
-    /// Ends the program and all that it has started.
+    /// Kills the program and all processes that it has started.
     pub(crate) fn kill(&mut self) {
         if self.has_children {
             kill_children(self.child.id());
@@ -75,7 +75,7 @@ impl Process {
         let _ = self.child.wait();
     }
 
-    /// The process ids of the program, and of all that it has started.
+    /// The process ids of the program and of all processes that it has started.
     pub(crate) fn family(&self) -> Vec<u32> {
         if self.has_children { family(self.id()) } else { vec![self.id()] }
     }
@@ -111,7 +111,7 @@ fn lock(output: &Mutex<Output>) -> MutexGuard<'_, Output> {
     output.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A process, and all that it has started.
+/// A process, and all processes that it has started.
 #[cfg(unix)]
 fn family(parent: u32) -> Vec<u32> {
     let mut family = vec![parent];
@@ -133,20 +133,20 @@ fn family(parent: u32) -> Vec<u32> {
     family
 }
 
-/// Whether one of these processes has not ended.
+/// Whether at least one of these processes is still running.
 #[cfg(unix)]
 pub(crate) fn is_any_alive(ids: &[u32]) -> bool {
     let listing = Command::new("ps").args(["-A", "-o", "pid=,stat="]).output();
     let listing = listing.map(|it| String::from_utf8_lossy(&it.stdout).into_owned());
     listing.unwrap_or_default().lines().any(|line| {
         let (id, state) = line.trim().split_once(' ').unwrap_or_default();
-        let is_dead = state.trim().starts_with('Z'); // and its parent has not looked yet
+        let is_dead = state.trim().starts_with('Z'); // a zombie: it has ended, its parent has not waited
         !is_dead && id.parse().is_ok_and(|id| ids.contains(&id))
     })
 }
 
-/// Kills what a program such as `sh`, `npm` or `cargo run` has started. A process group would do
-/// it too, but then Ctrl-C in the terminal would no longer reach the server.
+/// Kills the processes that a program such as `sh`, `npm` or `cargo run` has started. To kill a process group
+/// would also work, but then Ctrl-C in the terminal would not reach the server.
 #[cfg(unix)]
 fn kill_children(parent: u32) {
     let children = family(parent).split_off(1);

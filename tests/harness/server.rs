@@ -1,4 +1,4 @@
-//! A server under test: started for one check, stopped after it.
+//! A server under test. It is started for one check and stopped after it.
 
 use std::env;
 use std::fs;
@@ -20,19 +20,19 @@ use crate::{
     repository,
 };
 
-/// How long a check waits for a server: to start, to answer, to go on with an answer.
+/// How long a check waits for a server to start, to answer, or to continue an answer.
 pub const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long to wait before looking again whether a server listens elsewhere that did so before.
+/// How long to wait for a server to listen, if a server of the same program was found to listen elsewhere.
 const SHORT_TIMEOUT: Duration = Duration::from_millis(700);
 
 /// Whether a server of this program was found to listen elsewhere.
 static LISTENS_ELSEWHERE: AtomicBool = AtomicBool::new(false);
 
-/// The name of the directory that a server gets, within a temporary one.
+/// The name of the server's directory, which is inside a temporary directory.
 const SERVED: &str = "shared";
 
-/// How long a server that broke a connection gets to end, if it is crashing.
+/// How long to wait for a server to end, because it may have broken a connection by crashing.
 const CRASH_TIME: Duration = Duration::from_millis(100);
 
 /// The pause between two attempts to connect.
@@ -45,11 +45,11 @@ pub struct Server {
     port: Port,
     process: Mutex<Process>,
     directory: Option<TempDir>,
-    /// What the check is about, if it is about an argument: ` --max-body 1000`.
+    /// Further arguments that the server was started with, such as ` --max-body 1000`.
     args: String,
     /// Whether a connection has been made.
     was_reached: AtomicBool,
-    /// Ports on which somebody else listened before this server started.
+    /// Ports on which other programs listened before this server was started.
     taken: Vec<u16>,
     /// Held while the user's one `PORT` is in use.
     _turn: Option<MutexGuard<'static, ()>>,
@@ -60,17 +60,16 @@ impl Server {
     ///
     /// # Errors
     ///
-    /// When it does not compile or there is no such program. Whether it listens shows at the
-    /// first connection.
+    /// When the program does not compile or does not exist. [`Server::connect`] finds out whether it listens.
     pub fn start(stage: &'static str) -> Result<Server, Failure> {
         Server::start_with(stage, choice::command(stage)?, None)
     }
 
-    /// Starts the server with `--directory`, on a directory that is empty and will be removed.
+    /// Starts the server with `--directory`, on a new empty directory that is removed at the end.
     ///
     /// # Errors
     ///
-    /// As [`Server::start`], and when no directory can be made.
+    /// As [`Server::start`], and when the directory cannot be created.
     pub fn start_with_directory(stage: &'static str) -> Result<Server, Failure> {
         Server::start_with(stage, choice::command(stage)?, Some(new_directory()?))
     }
@@ -87,7 +86,7 @@ impl Server {
         Ok(Server { args: format!(" {}", args.join(" ")), ..server })
     }
 
-    /// Starts the binary of `stage`, whatever `SERVER` says; with `--directory` if it takes that.
+    /// Starts the binary of `stage`, whatever `SERVER` is; with `--directory` if the stage accepts it.
     ///
     /// # Errors
     ///
@@ -97,8 +96,8 @@ impl Server {
         Server::start_with(stage, choice::own_command(stage)?, directory)
     }
 
-    /// Starts the binary of `stage`, whatever `SERVER` says, with these arguments, and `--directory` if it
-    /// takes that.
+    /// Starts the binary of `stage`, whatever `SERVER` is, with these arguments; with `--directory` if the
+    /// stage accepts it.
     ///
     /// # Errors
     ///
@@ -127,7 +126,7 @@ impl Server {
         }
         let taken = if cfg!(target_os = "linux") { Vec::new() } else { port::listening("") };
         let process = Process::start(&mut command, choice::is_command())
-            .map_err(|error| Failure::new(format!("{command:?} cannot be started: {error}")))?;
+            .map_err(|error| Failure::new(format!("cannot start {command:?}: {error}")))?;
         drop(alone);
         Ok(Server {
             stage,
@@ -147,11 +146,11 @@ impl Server {
     ///
     /// When the server was started without one: a mistake in the check.
     pub fn directory(&self) -> PathBuf {
-        self.outside().expect("started with a directory").join(SERVED)
+        self.outside().expect("the check starts the server with a directory").join(SERVED)
     }
 
-    /// The directory that contains the server's, if it has one: what is in it must stay out of
-    /// reach.
+    /// The directory that contains the server's directory, if it has one. Clients must not reach the other
+    /// files in it.
     pub fn outside(&self) -> Option<&Path> {
         self.directory.as_ref().map(TempDir::path)
     }
@@ -166,7 +165,8 @@ impl Server {
         self.process().id()
     }
 
-    /// With which directory the server was started, and what is in it now; nothing if without one.
+    /// The arguments that the server was started with, and what is in its directory now. Empty if it was started
+    /// without a directory.
     pub(crate) fn started(&self) -> String {
         let Some(outside) = self.outside() else { return String::new() };
         let directory = outside.join(SERVED);
@@ -185,14 +185,14 @@ impl Server {
     ///
     /// # Errors
     ///
-    /// When the system does not tell.
+    /// When the system does not say.
     #[cfg(target_os = "linux")]
     pub fn peak_memory(&self) -> Result<u64, Failure> {
         let path = format!("/proc/{}/status", self.process_id());
         let status = fs::read_to_string(path).unwrap_or_default();
         let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap_or_default();
         let number = line.split_whitespace().nth(1).and_then(|number| number.parse().ok());
-        number.ok_or_else(|| Failure::new("/proc does not tell how much memory was used"))
+        number.ok_or_else(|| Failure::new("/proc does not say how much memory the server has used"))
     }
 
     /// What the server has written to stdout and stderr.
@@ -219,7 +219,7 @@ impl Server {
         self.exchange(bytes, answer)
     }
 
-    /// Waits for the answer on a connection that was written to by hand.
+    /// Waits for the answer on a connection on which the check has sent the bytes itself.
     pub fn answer(&self, connection: &mut Connection) -> Exchange {
         let sent = connection.sent().to_vec();
         let answer = connection.answer();
@@ -252,12 +252,12 @@ impl Server {
         }
     }
 
-    /// Whether it is worth trying again to connect, or what is the matter.
+    /// Whether to try again to connect. The error says why the server cannot be reached.
     fn may_still_come(&self, error: &io::Error, start: Instant) -> Result<(), Failure> {
         self.is_running()?;
         let mut process = self.process();
         let was_reached = self.was_reached.load(Ordering::Relaxed);
-        // A server may listen elsewhere, too, and a little earlier.
+        // A server may listen on a second port a little before the right one, so this waits for a while.
         let listened_elsewhere = LISTENS_ELSEWHERE.load(Ordering::Relaxed);
         let timeout = if listened_elsewhere && !was_reached { SHORT_TIMEOUT } else { TIMEOUT };
         if start.elapsed() < timeout {
@@ -274,8 +274,8 @@ impl Server {
             .unwrap_or_else(|| diagnosis::unreachable(self.port(), error, &process.output())))
     }
 
-    /// Asks the server to end, by the signal SIGTERM. Returns the processes that it consists of: its own,
-    /// and those that it has started, as a shell does.
+    /// Asks the server to end, with the signal SIGTERM. Returns its process and all processes that it has
+    /// started, as a shell does.
     #[cfg(unix)]
     pub fn ask_to_stop(&self) -> Vec<u32> {
         let family = self.process().family();
@@ -284,7 +284,7 @@ impl Server {
         family
     }
 
-    /// Waits until all of these processes have ended, or for so long at most. Returns whether they have.
+    /// Waits until all of these processes have ended, but no longer than `time`. Returns whether they have.
     #[cfg(unix)]
     pub fn all_ended_within(&self, family: &[u32], time: Duration) -> bool {
         let deadline = Instant::now() + time;
@@ -297,7 +297,7 @@ impl Server {
         true
     }
 
-    /// Whether somebody accepts connections on the server's port.
+    /// Whether the server's port accepts connections.
     pub fn accepts(&self) -> bool {
         port::answers(self.port())
     }
@@ -306,7 +306,7 @@ impl Server {
     ///
     /// # Errors
     ///
-    /// With its exit status and its last words.
+    /// With its exit status and the end of its output.
     pub fn is_running(&self) -> Result<(), Failure> {
         let mut process = self.process();
         match process.ended() {
@@ -318,8 +318,8 @@ impl Server {
         }
     }
 
-    /// Completes a failure with what only the server knows: whether it has ended meanwhile, and
-    /// where to read.
+    /// Completes a failure with what is known about the server: whether it has ended, its output, how it was
+    /// started, and its chapter.
     pub fn finish(&self, failure: Failure) -> Failure {
         let deadline = Instant::now() + CRASH_TIME;
         while self.is_running().is_ok() && Instant::now() < deadline {
@@ -348,18 +348,18 @@ impl Server {
 
 fn new_directory() -> Result<TempDir, Failure> {
     let made = TempDir::new().and_then(|it| fs::create_dir(it.path().join(SERVED)).map(|()| it));
-    made.map_err(|error| {
-        Failure::new(format!("this machine gives no temporary directory: {error}"))
-    })
+    made.map_err(|error| Failure::new(format!("cannot create a temporary directory: {error}")))
 }
 
-/// The user's own `PORT`, if there is one. One check uses it at a time.
+/// The user's own `PORT`, if it is set. Only one check uses it at a time.
 fn own_port() -> Result<Option<(Port, MutexGuard<'static, ()>)>, Failure> {
     static TURN: Mutex<()> = Mutex::new(());
     let Ok(wanted) = env::var("PORT") else { return Ok(None) };
     let port: u16 = wanted.parse().unwrap_or(0);
     if port == 0 {
-        return Err(Failure::new(format!("PORT is no port to listen on: {wanted}")));
+        return Err(Failure::new(format!(
+            "PORT is not a port that a server can listen on: {wanted}"
+        )));
     }
     let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     let start = Instant::now();
@@ -367,8 +367,8 @@ fn own_port() -> Result<Option<(Port, MutexGuard<'static, ()>)>, Failure> {
         if start.elapsed() > TIMEOUT {
             return Err(Failure::new(format!("another program already listens on port {port}"))
                 .cause(
-                    "PORT is set, so the checks use that port and no other. Stop the program: \
-                     perhaps your server still runs in another terminal?",
+                    "PORT is set, so the checks use only that port. Stop the other program. Is your server \
+                     still running in another terminal?",
                 ));
         }
         thread::sleep(PAUSE);

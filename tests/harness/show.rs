@@ -1,4 +1,4 @@
-//! Bytes made visible: line ends and control characters are written out, text stays text.
+//! Makes bytes visible: line ends and control characters are escaped, text stays text.
 
 use std::fmt::Write;
 
@@ -8,7 +8,7 @@ const MOST: usize = 600;
 /// The most bytes of a body that are shown if it is not text.
 const MOST_BINARY: usize = 48;
 
-/// Shows a message line by line, with `\r\n` where it stands. Long ones are cut.
+/// Shows a message line by line, with its `\r\n` visible. Long messages are cut.
 pub(crate) fn message(bytes: &[u8]) -> String {
     if bytes.is_empty() {
         return "(nothing)".to_owned();
@@ -21,12 +21,12 @@ pub(crate) fn message(bytes: &[u8]) -> String {
     text
 }
 
-/// How much of a message is shown.
+/// How many bytes of a message are shown.
 fn most(bytes: &[u8]) -> usize {
     let head = bytes.windows(4).position(|four| four == b"\r\n\r\n").map_or(0, |end| end + 4);
     let body = &bytes[head..bytes.len().min(head + MOST)];
     let whole_characters = body.utf8_chunks().next().map_or(0, |chunk| chunk.valid().len());
-    let is_cut = body.len() - whole_characters < 4; // in the middle of a character
+    let is_cut = body.len() - whole_characters < 4; // no more than one character is incomplete
     if is_cut && is_text(&body[..whole_characters]) { MOST } else { head + MOST_BINARY }
 }
 
@@ -52,14 +52,14 @@ pub(crate) fn whole_message(bytes: &[u8]) -> String {
     escape(bytes)
 }
 
-/// Whether bytes are text that can be read: UTF-8 without control characters, but for line ends.
+/// Whether bytes are readable text: UTF-8 without control characters except line ends and tabs.
 pub(crate) fn is_text(bytes: &[u8]) -> bool {
     std::str::from_utf8(bytes).is_ok_and(|text| {
         text.chars().all(|character| !character.is_control() || "\r\n\t".contains(character))
     })
 }
 
-/// Escapes what cannot be seen, and starts a new line after each `\n`.
+/// Escapes invisible characters and bytes, and starts a new line after each `\n`.
 fn escape(bytes: &[u8]) -> String {
     let mut text = String::new();
     for chunk in bytes.utf8_chunks() {
@@ -83,12 +83,12 @@ fn escape(bytes: &[u8]) -> String {
     text
 }
 
-/// Shows a part of a message within a sentence, on one line and in quotes.
+/// Shows a part of a message in quotes, on one line, for use within a sentence.
 pub(crate) fn quoted(bytes: &[u8]) -> String {
     format!("\"{}\"", escape(bytes).replace("\\n\n", "\\n"))
 }
 
-/// Bytes in hexadecimal, sixteen to a line, with their offset: for bodies that are not text.
+/// Bytes in hexadecimal, sixteen to a line, each line with its offset: for bodies that are not text.
 pub(crate) fn hex(bytes: &[u8]) -> String {
     let mut dump = String::new();
     for (row, line) in bytes.chunks(16).enumerate() {

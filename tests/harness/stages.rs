@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// The repository: where `SERVER` is run, and where `stages/mine` is looked for.
+/// The top directory of the repository, where `SERVER` is run and which contains `stages/mine`.
 pub fn repository() -> &'static Path {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
     here.parent().unwrap_or(here)
@@ -20,7 +20,7 @@ pub struct Stage {
 }
 
 impl Stage {
-    /// All stages in their order.
+    /// All stages, in order.
     pub fn all() -> Vec<Stage> {
         let entries = fs::read_dir(repository().join("stages")).into_iter().flatten().flatten();
         let names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
@@ -60,7 +60,7 @@ impl Stage {
         Rules::read(&fs::read_to_string(repository().join(self.chapter())).unwrap_or_default())
     }
 
-    /// The names of its checks, in the order in which they are written.
+    /// The names of its checks, in the order of the file.
     pub fn checks(&self) -> Vec<String> {
         let path = repository().join(format!("tests/{}.rs", self.name()));
         let code = fs::read_to_string(path).unwrap_or_default();
@@ -72,15 +72,15 @@ impl Stage {
 /// What a stage asks of a server: the numbered list at the beginning of its chapter.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rules {
-    /// The rules in their order, as they stand there, lines and numbers too.
+    /// The rules in order, as the chapter writes them, with their numbers and line breaks.
     pub rules: Vec<String>,
-    /// The indices of the rules that a check is about, by its name.
+    /// For the name of each check, the indices of the rules that it is about.
     pub checked: BTreeMap<String, Vec<usize>>,
 }
 
 impl Rules {
-    /// Reads the rules of a chapter, below the heading "Your server must", and which check is about
-    /// which, from lines such as ``- `answers_200` (2): …``.
+    /// Reads the rules of a chapter, which are below the heading "Your server must". Lines such as
+    /// ``- `answers_200` (2): …`` say which rules a check is about.
     pub fn read(chapter: &str) -> Rules {
         let lines = chapter.lines().skip_while(|line| *line != "## Your server must").skip(2);
         let mut rules: Vec<String> = Vec::new();
@@ -106,23 +106,23 @@ impl Rules {
 ///
 /// # Errors
 ///
-/// With all that cargo said, when it fails.
+/// With all that cargo printed, when it fails.
 pub fn cargo(args: &[&str]) -> Result<String, String> {
     let cargo = env::var_os("CARGO").unwrap_or("cargo".into());
     let output = Command::new(cargo).args(args).current_dir(repository()).output();
-    let output = output.map_err(|error| format!("cargo cannot be run: {error}"))?;
+    let output = output.map_err(|error| format!("cannot run cargo: {error}"))?;
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     if output.status.success() { Ok(said) } else { Err(said) }
 }
 
-/// The programs that run the checks, by the names of their stages. Builds them if need be.
+/// The programs that run the checks, by the names of their stages. Builds them if necessary.
 ///
 /// # Errors
 ///
-/// With all that cargo said, when it fails.
+/// With all that cargo printed, when it fails.
 pub fn check_programs() -> Result<BTreeMap<String, PathBuf>, String> {
     let said = cargo(&["test", "--no-run", "--package", "tests", "--test", "stage*"])?;
-    // A line of it: `  Executable stage04.rs (target/debug/deps/stage04-0123456789abcdef)`
+    // Such as `  Executable stage04.rs (target/debug/deps/stage04-0123456789abcdef)`.
     let lines = said.lines().filter_map(|line| line.trim().strip_prefix("Executable "));
     let pairs = lines.filter_map(|line| line.trim_end_matches(')').split_once(".rs ("));
     Ok(pairs.map(|(name, path)| (name.to_owned(), repository().join(path))).collect())

@@ -1,20 +1,18 @@
-//! Texts whose bytes were decoded as Latin-1, the most common mistake with bytes outside of ASCII.
+//! Texts whose bytes were decoded as Latin-1: the most common mistake with bytes outside of ASCII.
 
-/// What becomes of UTF-8 if each byte is taken for a character, and these are encoded as UTF-8 again:
-/// `café` becomes `cafÃ©`.
+/// Decodes UTF-8 as Latin-1, where each byte is one character: `café` becomes `cafÃ©`.
 pub(crate) fn doubled(utf8: &[u8]) -> String {
     utf8.iter().copied().map(char::from).collect()
 }
 
-/// What has happened to a text that looks as if its bytes were decoded as Latin-1; nothing if it does
-/// not look so.
+/// Explains what happened to a text whose bytes seem to have been decoded as Latin-1. `None` if they were not.
 pub(crate) fn decoded_twice(found: &[u8]) -> Option<String> {
     let found = std::str::from_utf8(found).ok().filter(|text| !text.is_ascii())?;
     let bytes: Option<Vec<u8>> = found.chars().map(|it| u8::try_from(u32::from(it)).ok()).collect();
     let original = String::from_utf8(bytes?).ok()?;
     Some(format!(
-        "The bytes of \"{}\" were decoded as Latin-1, where each byte is a character, and encoded as \
-         UTF-8 again. Decode and encode in the same way, or leave the bytes as they are.",
+        "Your server decoded the bytes of \"{}\" as Latin-1, where each byte is one character, and encoded the \
+         result as UTF-8. Decode and encode in the same way, or leave the bytes as they are.",
         original.trim()
     ))
 }

@@ -1,4 +1,4 @@
-//! The checks of one stage, run on the server.
+//! Runs the checks of one stage on the server.
 
 use std::collections::BTreeSet;
 use std::io::{self, BufRead, BufReader, Read};
@@ -11,13 +11,13 @@ use harness::{Stage, repository};
 
 use crate::waiting;
 
-/// What the checks of a stage found.
+/// The results of the checks of a stage.
 pub(crate) struct Findings {
     /// The names of the checks that failed.
     pub(crate) failed: BTreeSet<String>,
-    /// What the test runner wrote, with a report for each failed check.
+    /// The output of the test runner, with a report for each failed check.
     reports: String,
-    /// What the compiler said, if the server had to be built.
+    /// The output of the compiler, if the server had to be built.
     pub(crate) compiler: String,
 }
 
@@ -34,14 +34,17 @@ pub(crate) fn run(program: &Path, stage: &Stage) -> io::Result<Findings> {
         format!("{} {}: {finished} of {count} checks", stage.number(), stage.title())
     };
     let (findings, status) = waiting::show(what, || collect(program, &finished))?;
-    // What failed is known only if the program came to its end.
+    // The list of failed checks is complete only if the program has run to its end.
     if status.success() == findings.failed.is_empty() {
         return Ok(findings);
     }
-    Err(io::Error::other(format!("the checks of {} broke off ({status})", stage.name())))
+    Err(io::Error::other(format!(
+        "the checks of {} did not run to their end ({status})",
+        stage.name()
+    )))
 }
 
-/// Runs the program to its end, and counts the checks that have finished meanwhile.
+/// Runs the program to its end, and counts the checks that have finished so far.
 fn collect(program: &Path, finished: &AtomicUsize) -> io::Result<(Findings, ExitStatus)> {
     let mut child = Command::new(program)
         .current_dir(repository().join("tests")) // as cargo does
@@ -72,8 +75,8 @@ fn collect(program: &Path, finished: &AtomicUsize) -> io::Result<(Findings, Exit
 }
 
 impl Findings {
-    /// Whether the stage's main check passed, the first: a server that has not come to the stage
-    /// cannot pass it, as it can some of the others.
+    /// Whether the main check of the stage passed, which is the first. Unlike some of the others, it passes only if
+    /// the server does what is new in the stage.
     pub(crate) fn main_check_passed(&self, stage: &Stage) -> bool {
         stage.checks().first().is_some_and(|main| !self.failed.contains(main))
     }
@@ -83,19 +86,19 @@ impl Findings {
         stage.checks().into_iter().find(|check| self.failed.contains(check))
     }
 
-    /// Its report.
+    /// The report of the first check that failed.
     pub(crate) fn first_report(&self, stage: &Stage) -> &str {
         let first = self.first_failed(stage);
         first.and_then(|check| report(&self.reports, &check)).unwrap_or_default()
     }
 
-    /// The same, if the server does not compile.
+    /// The same report, if the server does not compile.
     pub(crate) fn compiler_report(&self, stage: &Stage) -> Option<&str> {
         Some(self.first_report(stage)).filter(|report| report.contains("does not compile"))
     }
 }
 
-/// The report of one check in what the test runner wrote.
+/// Finds the report of one check in the output of the test runner.
 fn report<'r>(reports: &'r str, check: &str) -> Option<&'r str> {
     let (_, rest) = reports.split_once(&format!("---- {check} stdout ----\n"))?;
     let end = rest.find("\n---- ").or(rest.find("\nfailures:\n")).unwrap_or(rest.len());

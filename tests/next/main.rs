@@ -1,7 +1,7 @@
 //! `cargo next`: the learner's companion.
 //!
-//! Runs the checks of the stages in order, as far as they pass. A stage that passes for the first
-//! time is celebrated; the first that fails is explained.
+//! Runs the checks of the stages in order until one fails. Celebrates a stage that passes for the first time, and
+//! explains the first that fails.
 
 mod checks;
 mod options;
@@ -34,7 +34,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Runs the chosen stages once. Returns whether there is nothing to mend.
+/// Runs the chosen stages once. Returns whether there is nothing to fix.
 fn run(options: &Options) -> io::Result<bool> {
     screen::show_subject(&mut io::stdout())?;
     let programs = waiting::show(|| "building the checks".to_owned(), check_programs);
@@ -45,7 +45,7 @@ fn run(options: &Options) -> io::Result<bool> {
     tell(&outcome, &progress)
 }
 
-/// How far the stages passed.
+/// The result of a run.
 struct Outcome {
     /// The stages that passed in this run.
     passed: Vec<Stage>,
@@ -58,11 +58,11 @@ struct Outcome {
 struct Failed {
     stage: Stage,
     findings: Findings,
-    /// Whether its failures are news to the learner, who has come to this stage.
+    /// Whether the learner has begun this stage, so that its failures are of interest.
     is_begun: bool,
 }
 
-/// Runs stages until one fails, and notes in `progress` what became of them.
+/// Runs stages until one fails, and records the results in `progress`.
 fn advance(
     options: &Options,
     programs: &BTreeMap<String, PathBuf>,
@@ -75,7 +75,8 @@ fn advance(
     let mut outcome = Outcome { passed: Vec::new(), newly_done: None, failed: None };
     for stage in options.chosen(&stages) {
         let program = programs.get(&stage.name());
-        let missing = || io::Error::other(format!("cargo has built no checks of {}", stage.name()));
+        let missing =
+            || io::Error::other(format!("cargo has not built the checks of {}", stage.name()));
         let findings = checks::run(program.ok_or_else(missing)?, stage)?;
         if !findings.failed.is_empty() {
             let is_begun = outcome.newly_done.is_none()
@@ -94,7 +95,7 @@ fn advance(
     Ok(outcome)
 }
 
-/// Shows how far the stages passed. Returns whether there is nothing to mend.
+/// Shows the result of a run. Returns whether there is nothing to fix.
 fn tell(outcome: &Outcome, progress: &Progress) -> io::Result<bool> {
     let (out, stages) = (&mut io::stdout(), &Stage::all());
     let Some(Failed { stage, findings, is_begun }) = &outcome.failed else {

@@ -5,28 +5,29 @@ use std::ops::RangeInclusive;
 use clap::{Arg, ArgAction, Command};
 use harness::Stage;
 
-/// What the user asked for.
+/// The options of the command line.
 pub(crate) struct Options {
-    /// The numbers of the first and the last stage; all of them if none is named.
+    /// The numbers of the first and the last stage. `None` means all stages.
     stages: Option<RangeInclusive<usize>>,
     /// Whether to run again when a file of the server changes.
     pub(crate) watch: bool,
 }
 
 impl Options {
-    /// Reads the command line. Ends the program if it is not understood, or asks for help.
+    /// Reads the command line. Ends the program if an argument is not valid, or if the user asks for help.
     pub(crate) fn from_command_line() -> Options {
         let stages = Arg::new("stages")
             .value_name("STAGES")
             .value_parser(parse_stages)
-            .help("Where to begin, such as 10; or some stages alone, such as 3-5");
+            .help("The stage to begin with, such as 10, or a range of stages, such as 3-5");
         let watch = Arg::new("watch")
             .long("watch")
             .action(ArgAction::SetTrue)
             .help("Run again whenever a file of your server changes, until you press Ctrl-C");
-        let about = "Runs the checks of the stages in order, as far as your server passes them, and \
-                     says what to do next.\n\nYour server is the command in the environment variable \
-                     SERVER, or else the package in stages/mine.";
+        let about = "Runs the checks of the stages in order until one fails, and says what to do next.\n\
+                     \n\
+                     Your server is the command in the environment variable SERVER, or else the package in \
+                     stages/mine.";
         let command = Command::new("next").bin_name("cargo next").about(about);
         let matches = command.args([stages, watch]).get_matches();
         Options { stages: matches.get_one("stages").cloned(), watch: matches.get_flag("watch") }
@@ -46,7 +47,7 @@ impl Options {
     }
 }
 
-/// Parses `10`, from there to the last stage, or `3-5`.
+/// Parses a number such as `10`, which means the stages from 10 to the last, or a range such as `3-5`.
 fn parse_stages(text: &str) -> Result<RangeInclusive<usize>, String> {
     let last = Stage::all().len();
     let (from, to) = text.split_once('-').map_or((text, None), |(from, to)| (from, Some(to)));
@@ -54,6 +55,6 @@ fn parse_stages(text: &str) -> Result<RangeInclusive<usize>, String> {
     let range = number(from).zip(to.map_or(Some(last), number));
     match range {
         Some((from, to)) if from <= to => Ok(from..=to),
-        _ => Err(format!("a stage is a number from 1 to {last}, and 3-5 means the stages 3 to 5")),
+        _ => Err(format!("a stage is a number from 1 to {last}, and 3-5 means stages 3 to 5")),
     }
 }

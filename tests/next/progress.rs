@@ -1,4 +1,4 @@
-//! What is remembered about a server between two runs.
+//! What `cargo next` remembers about a server between two runs.
 
 use std::collections::BTreeSet;
 use std::env;
@@ -8,9 +8,9 @@ use std::path::PathBuf;
 
 use harness::Stage;
 
-/// Which stages a server has passed, and which its author has come to. Kept in `target/next/`.
+/// The stages that a server has passed, and those that the learner has begun. Kept in `target/next/`.
 pub(crate) struct Progress {
-    /// Where it is kept; nowhere for the course's own stages.
+    /// The file that keeps the progress. `None` for the course's own stages.
     path: Option<PathBuf>,
     subject: String,
     begun: BTreeSet<String>,
@@ -18,13 +18,13 @@ pub(crate) struct Progress {
 }
 
 impl Progress {
-    /// What is known about this server: nothing if it is new.
+    /// Reads the progress of this server. It is empty if the server is new.
     pub(crate) fn load(subject: Option<&str>) -> Progress {
         let path = subject.and_then(path_for);
         let subject = subject.unwrap_or_default().to_owned();
         let text = path.as_ref().and_then(|path| fs::read_to_string(path).ok()).unwrap_or_default();
         let line = |name: &str| text.lines().find_map(|line| line.strip_prefix(name));
-        // Two commands may share a file name.
+        // Two different commands may have the same file name.
         let is_same = line("server: ") == Some(&subject);
         let numbers = |name| {
             let line = line(name).filter(|_| is_same).unwrap_or_default();
@@ -33,7 +33,7 @@ impl Progress {
         Progress { begun: numbers("begun:"), passed: numbers("passed:"), path, subject }
     }
 
-    /// Keeps it for the next run.
+    /// Writes the progress to its file.
     ///
     /// # Errors
     ///
@@ -46,33 +46,34 @@ impl Progress {
         fs::write(path, format!("server: {subject}\nbegun: {begun}\npassed: {passed}\n"))
     }
 
-    /// Whether anything is remembered: there is a server of the learner's own.
+    /// Whether the progress is kept: only if the server is the learner's own.
     pub(crate) fn is_kept(&self) -> bool {
         self.path.is_some()
     }
 
-    /// Whether the stage passed at some time.
+    /// Whether the stage has passed before.
     pub(crate) fn has_passed(&self, stage: &Stage) -> bool {
         self.passed.contains(stage.number())
     }
 
-    /// Whether the stage has been announced as the next one, asked for, or explained.
+    /// Whether the learner has begun the stage: the screen has announced or explained it, or the learner has chosen
+    /// it.
     pub(crate) fn has_begun(&self, stage: &Stage) -> bool {
         self.begun.contains(stage.number())
     }
 
-    /// Notes that the stage has been announced, asked for, or explained.
+    /// Records that the learner has begun the stage.
     pub(crate) fn begin(&mut self, stage: &Stage) {
         self.begun.insert(stage.number().to_owned());
     }
 
-    /// Notes that the stage passes. Returns whether this is the first time.
+    /// Records that the stage passes. Returns whether this is the first time.
     pub(crate) fn pass(&mut self, stage: &Stage) -> bool {
         self.passed.insert(stage.number().to_owned())
     }
 }
 
-/// A file of `target/next/`, named after the server.
+/// A file in `target/next/`, named after the server.
 fn path_for(subject: &str) -> Option<PathBuf> {
     const LONGEST: usize = 80;
     let plain = |it: char| if it.is_ascii_alphanumeric() { it.to_ascii_lowercase() } else { '-' };

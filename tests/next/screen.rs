@@ -1,4 +1,4 @@
-//! What a learner sees.
+//! The text that a learner sees.
 
 use std::env;
 use std::io::{self, IsTerminal, Write};
@@ -8,18 +8,18 @@ use harness::{Stage, subject};
 use crate::checks::Findings;
 use crate::progress::Progress;
 
-/// Says which server is checked.
+/// Shows which server the checks test.
 pub(crate) fn show_subject(out: &mut impl Write) -> io::Result<()> {
     let own = || "the course's own stages: there is no stages/mine yet".to_owned();
     writeln!(out, "Checking {}.\n", subject().unwrap_or_else(own))
 }
 
-/// A stage that passes, in the list of stages.
+/// Shows a stage that passes, in the list of stages.
 pub(crate) fn show_pass(out: &mut impl Write, stage: &Stage) -> io::Result<()> {
     writeln!(out, "  {}  {} {}", green("ok"), stage.number(), stage.title())
 }
 
-/// All stages in one line: `#` passed, `>` the current one, `.` to come.
+/// All stages in one line: `#` is a stage that has passed, `>` the current one, `.` one that has not passed yet.
 fn way(stages: &[Stage], current: Option<&Stage>, progress: &Progress) -> String {
     let mark = |stage: &Stage| match stage {
         _ if current == Some(stage) => '>',
@@ -29,7 +29,7 @@ fn way(stages: &[Stage], current: Option<&Stage>, progress: &Progress) -> String
     green(&stages.iter().map(mark).collect::<String>())
 }
 
-/// Celebrates the last stage that has passed for the first time, and names the next chapter.
+/// Celebrates the last stage that passed for the first time in this run, and names the next chapter.
 pub(crate) fn show_done(
     out: &mut impl Write,
     done: &Stage,
@@ -43,7 +43,8 @@ pub(crate) fn show_done(
     writeln!(out, "\n  {way}  Stage {number} is done ({passed} of {total}). Next: {chapter}")
 }
 
-/// Lists the checks of a stage that fails, reports the first that does, and says where to go on.
+/// Lists the checks of a stage that fails, shows the report of the first check that failed, and says where to find
+/// help.
 pub(crate) fn show_failure(
     out: &mut impl Write,
     stage: &Stage,
@@ -70,7 +71,7 @@ pub(crate) fn show_failure(
     show_help(out, stages, stage, report)
 }
 
-/// What the chapter asks for, as far as the first check that failed is about it.
+/// Shows the rules of the chapter that the first failed check is about.
 fn show_rules(out: &mut impl Write, stage: &Stage, findings: &Findings) -> io::Result<()> {
     let rules = stage.rules();
     let checked = findings.first_failed(stage).and_then(|check| rules.checked.get(&check).cloned());
@@ -81,14 +82,14 @@ fn show_rules(out: &mut impl Write, stage: &Stage, findings: &Findings) -> io::R
     Ok(())
 }
 
-/// Where to go on from a stage that fails, in steps.
+/// Says where to find help with a stage that fails.
 fn show_help(
     out: &mut impl Write,
     stages: &[Stage],
     stage: &Stage,
     report: &str,
 ) -> io::Result<()> {
-    // What breaks an early stage may be the subject of a later one.
+    // The report may name the chapter of another stage, because a later stage can break an earlier one.
     let (_, page) = report.rsplit_once("  read ").unwrap_or_default();
     let page = page.trim();
     writeln!(out, "To run this stage alone:  cargo test --test {}", stage.name())?;
@@ -104,14 +105,14 @@ fn show_help(
     }
 }
 
-/// What the compiler said about a server that it did not accept.
+/// Shows the errors of a server that does not compile.
 pub(crate) fn show_compiler(out: &mut impl Write, compiler: &str, report: &str) -> io::Result<()> {
     let lines = compiler.lines().filter(|line| !line.contains(": checking "));
     writeln!(out, "{}\n\n{report}", lines.collect::<Vec<_>>().join("\n"))?;
     writeln!(out, "\nNo check has run.")
 }
 
-/// The end of a run in which nothing failed.
+/// Shows the end of a run in which no check failed.
 pub(crate) fn show_success(
     out: &mut impl Write,
     ran: &[Stage],
@@ -131,7 +132,10 @@ pub(crate) fn show_success(
     match progress.is_kept() {
         true if passes_all && ran.last() == stages.last() => writeln!(out, "\n{}", THE_END.trim()),
         true => Ok(()),
-        false => writeln!(out, "These are the course's own stages. To write yours: {INTRODUCTION}"),
+        false => writeln!(
+            out,
+            "These are the course's own stages. To write your own, read {INTRODUCTION}"
+        ),
     }
 }
 
@@ -139,14 +143,15 @@ const INTRODUCTION: &str = "docs/00-introduction.md";
 
 const THE_END: &str = "
 You have built an HTTP/1.1 server. It
-  - talks to browsers, curl and proxies, over connections that stay open;
-  - sends and stores files of any size, whole or not at all, and only those it should;
-  - compresses what the client can decompress, and streams what has no length yet;
-  - refuses what is wrong and says why, and gives up what is too slow, too large or too much;
+  - talks to browsers, curl and proxies over connections that stay open;
+  - sends and stores files of any size, whole or not at all, and never outside of its directory;
+  - compresses bodies for clients that accept it, and streams bodies whose length is not known yet;
+  - refuses invalid requests and says why, and limits time, size and the number of clients;
   - serves many clients at the same time, and stops without losing an answer.
 
-From here: put it beside servers that people trust, with docs/strict.md and docs/speed.md. Read
-common/src/lib.rs, which does the same for good. Or point your server at something you care about.
+From here: compare it with servers that people trust (docs/strict.md and docs/speed.md). Read
+common/src/lib.rs, the same server as a library with limits and tests. Or use your server for
+something you care about.
 ";
 
 fn green(word: &str) -> String {

@@ -1,17 +1,17 @@
-//! Signs of life while something takes long.
+//! Shows what `cargo next` is doing while something takes a long time.
 
 use std::io::{self, IsTerminal, Write};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Work that takes less than this needs no sign.
+/// Work that takes less time than this is not shown.
 const SHORT: Duration = Duration::from_secs(1);
 
-/// The pause between two signs.
+/// The time between two updates of the line.
 const PAUSE: Duration = Duration::from_millis(250);
 
-/// Does some work. In a terminal, a line says what it is and how long it takes, until it is done.
+/// Does some work. In a terminal, a line shows what the work is and how long it has taken, until it is done.
 pub(crate) fn show<T: Send>(what: impl Fn() -> String, work: impl FnOnce() -> T + Send) -> T {
     let is_watched = io::stdout().is_terminal();
     let start = Instant::now();
@@ -36,7 +36,7 @@ pub(crate) fn show<T: Send>(what: impl Fn() -> String, work: impl FnOnce() -> T 
     })
 }
 
-/// Replaces the line that the cursor is on.
+/// Replaces the line of the cursor.
 fn print(line: &str) {
     let mut out = io::stdout();
     let _ = write!(out, "\r\x1b[K{line}").and_then(|()| out.flush());

@@ -12,34 +12,35 @@ use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 
 use crate::options::Options;
 
-/// Editors write a file in several steps: this long after the last one, it is taken for whole.
+/// Editors write a file in several steps. If no step follows for this time, the file is complete.
 const SETTLED: Duration = Duration::from_millis(200);
 
-/// Folders whose files nobody edits. Those whose names begin with a dot are left out, too.
+/// Folders that are not watched, because users do not edit files in them. Nor are folders watched whose names
+/// begin with a dot.
 const LEFT_OUT: [&str; 3] = ["target", "node_modules", "__pycache__"];
 
 /// The most folders that are watched.
 const MOST: usize = 1000;
 
-/// Runs the checks, and again after each change, until the program is ended.
+/// Runs the checks, and runs them again after each change, until the user stops the program.
 ///
 /// # Errors
 ///
-/// When nothing can be watched.
+/// When there is nothing to watch.
 pub(crate) fn run_again(options: &Options) -> io::Result<bool> {
     let mut during_the_run_before = BTreeSet::new();
     loop {
-        let changes = Changes::watch(&sources())?; // before the run, so that none is missed
+        let changes = Changes::watch(&sources())?; // before the run, so that no change is missed
         crate::run(options)?;
         let during_the_run: BTreeSet<PathBuf> = changes.files.try_iter().collect();
-        // What changes in each run is written by the run itself: a program that is compiled, a log.
+        // Files that change in every run are written by the run itself: a compiled program, a log.
         let is_news = !during_the_run.is_subset(&during_the_run_before);
         during_the_run_before = during_the_run;
         if is_news {
-            println!("\nA file has changed meanwhile, so all runs again.\n");
+            println!("\nA file has changed during the run, so the checks run again.\n");
             continue;
         }
-        println!("\nWaiting for a change of your server. Ctrl-C ends this.");
+        println!("\nWaiting for a change to your server. Press Ctrl-C to stop.");
         let file = changes.wait()?;
         during_the_run_before.remove(&file);
         let shown = file.strip_prefix(repository()).unwrap_or(&file).display();
@@ -47,14 +48,14 @@ pub(crate) fn run_again(options: &Options) -> io::Result<bool> {
     }
 }
 
-/// The files that change, one after another.
+/// Receives the paths of files that change.
 struct Changes {
     files: Receiver<PathBuf>,
     _watcher: RecommendedWatcher,
 }
 
 impl Changes {
-    /// Begins to watch files, and folders with all that is in them.
+    /// Begins to watch these files, and these folders with everything in them.
     fn watch(paths: &[PathBuf]) -> io::Result<Changes> {
         let wanted = paths.to_vec();
         let (sender, files) = mpsc::channel();
@@ -62,7 +63,7 @@ impl Changes {
             let event = event.ok().filter(|event| !matches!(event.kind, EventKind::Access(_)));
             for file in event.into_iter().flat_map(|event| event.paths) {
                 if wanted.iter().any(|path| file.starts_with(path)) && !is_left_out(&file) {
-                    let _ = sender.send(file); // nobody waits for it at the end
+                    let _ = sender.send(file); // at the end, the receiver may be gone
                 }
             }
         };
@@ -71,7 +72,7 @@ impl Changes {
         paths.iter().for_each(|path| collect_folders(path, &mut folders));
         if folders.is_empty() {
             return Err(io::Error::other(
-                "no file or folder is known to watch: the command in SERVER names none",
+                "there is nothing to watch: the command in SERVER names no file or folder",
             ));
         }
         for folder in &folders {
@@ -80,7 +81,7 @@ impl Changes {
         Ok(Changes { files, _watcher: watcher })
     }
 
-    /// Waits for a change, and until no more follow. Returns the first file that changed.
+    /// Waits for a change, and then until no more changes follow. Returns the first file that changed.
     fn wait(&self) -> io::Result<PathBuf> {
         let first = self.files.recv().map_err(io::Error::other)?;
         while self.files.recv_timeout(SETTLED).is_ok() {}
@@ -88,7 +89,7 @@ impl Changes {
     }
 }
 
-/// The folders in which something can change: that of a file, or a folder and those in it.
+/// Collects the folders to watch: the folder of a file, or a folder and all folders in it.
 fn collect_folders(path: &Path, folders: &mut BTreeSet<PathBuf>) {
     if !path.is_dir() {
         folders.extend(path.parent().map(Path::to_owned));
