@@ -1,4 +1,4 @@
-//! The command line of every stage: what it takes, what it refuses, and in which words.
+//! The command line of every stage: what it accepts, what it refuses, and with which messages.
 
 use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
@@ -18,10 +18,10 @@ fn command(stage: &'static str) -> Result<Command, Failure> {
     Ok(command)
 }
 
-/// Runs a stage that is expected to end by itself.
+/// Runs a stage that should end by itself.
 fn run(stage: &'static str, args: &[&str]) -> Result<Output, Failure> {
     let output = command(stage)?.args(args).output();
-    output.map_err(|error| Failure::new(format!("{stage} cannot be run: {error}")))
+    output.map_err(|error| Failure::new(format!("cannot run {stage}: {error}")))
 }
 
 /// Expects one line on stderr, a non-zero exit code, and all of these words.
@@ -53,7 +53,7 @@ fn help_and_version_name_the_stage() -> Result<(), Failure> {
 #[test]
 fn a_port_in_use_is_explained() -> Result<(), Failure> {
     let taken = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    let port = taken.local_addr().expect("it is bound").port().to_string();
+    let port = taken.local_addr().expect("the listener is bound").port().to_string();
     for stage in STAGES {
         expect_refusal(stage, &["--port", &port], &["error: ", &port, "--port 0"])?;
     }
@@ -90,13 +90,16 @@ fn port_0_picks_a_free_port_and_prints_it() -> Result<(), Failure> {
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()
-            .expect("it can be run");
+            .expect("the stage can be started");
         let mut line = String::new();
-        let stdout = child.stdout.take().expect("it is piped");
-        BufReader::new(stdout).read_line(&mut line).expect("it prints a line");
-        let address = line.trim_end().strip_prefix("listening on http://").expect("as announced");
+        let stdout = child.stdout.take().expect("stdout is piped");
+        BufReader::new(stdout).read_line(&mut line).expect("the stage prints a line");
+        let address = line
+            .trim_end()
+            .strip_prefix("listening on http://")
+            .expect("the line names an address");
         let connected = std::net::TcpStream::connect(address);
-        child.kill().and_then(|()| child.wait()).expect("it can be stopped");
+        child.kill().and_then(|()| child.wait()).expect("the stage can be stopped");
         assert!(connected.is_ok(), "{line}");
     }
     Ok(())

@@ -1,25 +1,26 @@
-//! Many clients at once, and what they cost. This prints the figures of the chapter, in some minutes:
+//! Many clients at once, and how much memory they cost. This command prints the figures of the chapter within
+//! some minutes:
 //!
 //! ```text
 //! CROWD=8000 cargo test --release --test crowds -- --nocapture --test-threads 1
 //! ```
 //!
-//! Each client takes a file descriptor here and one in the server: `ulimit -n` must allow that.
+//! Each client needs one file descriptor here and one in the server: `ulimit -n` must allow that.
 
-#![cfg(target_os = "linux")] // where the memory of a process can be read from a file
+#![cfg(target_os = "linux")] // which shows in a file how much memory a process uses
 
 use std::env;
 
 use harness::{Check, Connection, Failure, Server};
 
-/// The stages that have a limit for the number of their clients.
+/// The stages that limit the number of their clients.
 const LIMITED: [&str; 2] = ["stage12", "stage13"];
 
-/// The most memory that a client may cost, in KiB: twice the largest head, and the pages of a stack
-/// that are touched.
+/// The most memory that one client may cost, in KiB: twice the largest head, and the pages that a thread uses
+/// of its stack.
 const LIMIT_FOR_EACH: u64 = 64;
 
-/// How many clients there are.
+/// The number of clients.
 fn crowd() -> usize {
     env::var("CROWD").ok().and_then(|number| number.parse().ok()).unwrap_or(300)
 }
@@ -27,7 +28,7 @@ fn crowd() -> usize {
 fn expect_little_memory(server: &Server, who: &str, before: u64) -> Check {
     let number = crowd() as u64;
     let used = server.peak_memory()? - before;
-    println!("{number} {who}: {used} KiB, {:.1} KiB for each", used as f64 / number as f64);
+    println!("{number} {who}: {used} KiB, {:.1} KiB each", used as f64 / number as f64);
     if used < number * LIMIT_FOR_EACH {
         return Ok(());
     }
@@ -41,7 +42,7 @@ fn on_each(check: impl Fn(&Server, &mut [Connection], u64) -> Check) -> Check {
         let patient =
             ["--max-connections", &most, "--idle-timeout", "600", "--head-timeout", "600"];
         let server = Server::start_own_with_args(stage, &patient)?;
-        let first = server.connect()?; // wait until it listens
+        let first = server.connect()?; // wait until the server listens
         let before = server.peak_memory()?;
         drop(first);
         let clients = (0..number).map(|_| server.connect()).collect::<Result<Vec<_>, _>>();
@@ -55,11 +56,11 @@ fn idle_clients_cost_little_memory() -> Check {
     on_each(|server, clients, before| {
         for client in &mut *clients {
             client.send(b"GET /echo/hello HTTP/1.1\r\nHost: a\r\n\r\n")?;
-            client.expect_answers(2); // there is no second one, and no time to make sure of that
+            client.expect_answers(2); // there is only one, but to make sure of that would take too long
         }
         for client in &mut *clients {
             let answer = server.answer(client).status(200).body("hello");
-            answer.because("There is room for all of these clients.")?;
+            answer.because("--max-connections allows all of these clients.")?;
         }
         expect_little_memory(server, "idle clients", before)
     })
@@ -78,7 +79,7 @@ fn endless_heads_cost_little_memory() -> Check {
         }
         for client in &mut *clients {
             let answer = server.answer(client).status(431);
-            answer.because("A head has 16 KiB at most.")?;
+            answer.because("A head must have no more than 16 KiB.")?;
         }
         expect_little_memory(server, "clients with endless heads", before)
     })

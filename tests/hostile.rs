@@ -1,4 +1,4 @@
-//! What no stage may fall to: clients that are silent, endless, wrong, or gone.
+//! Clients that no stage may fail with: clients that are silent, never stop sending, send nonsense, or leave.
 
 use std::io::Write;
 use std::thread;
@@ -12,14 +12,14 @@ const ANSWERING: [&str; 12] = [
     "stage10", "stage11", "stage12", "stage13",
 ];
 
-/// Longer than the servers' own time limits, which are two seconds here: for each read and each write, of
-/// which a block of a file may need several, and 2 until they hang up.
+/// Longer than the servers' own timeouts. They are 2 seconds here for each read and each write, of which a block
+/// of a file may need several, and 2 seconds for the lingering close.
 const TIME_LIMIT: Duration = Duration::from_secs(60);
 
-/// A little less than what a client is promised.
+/// A little less than the time that a server gives a client.
 const PROMISED: Duration = Duration::from_millis(1_900);
 
-/// Runs a check on each of these stages, side by side.
+/// Runs a check on each of these stages, at the same time.
 fn on_each(stages: &[&'static str], check: impl Fn(&Server) -> Check + Sync) -> Check {
     thread::scope(|scope| {
         let check = &check;
@@ -29,7 +29,7 @@ fn on_each(stages: &[&'static str], check: impl Fn(&Server) -> Check + Sync) -> 
     })
 }
 
-/// Starts a stage that gives up its clients after two seconds.
+/// Starts a stage with timeouts of two seconds.
 fn start(stage: &'static str) -> Result<Server, Failure> {
     let args: &[&str] = match stage {
         "stage12" | "stage13" => {
@@ -40,9 +40,12 @@ fn start(stage: &'static str) -> Result<Server, Failure> {
     Server::start_own_with_args(stage, args)
 }
 
-/// Expects that the server is there for the next client.
+/// Expects that the server answers the next client.
 fn expect_service(server: &Server) -> Check {
-    server.get("/").status(200).because("The client before this one was hostile.")
+    server
+        .get("/")
+        .status(200)
+        .because("The client before this one was hostile. The server must still answer.")
 }
 
 /// Waits until the server's log contains a text.
@@ -94,7 +97,7 @@ fn noise_is_survived() -> Check {
 fn noise_is_refused_at_once_from_stage_4_on() -> Check {
     on_each(&ANSWERING[2..], |server| {
         for noise in [&b"\x16\x03\x01\x02\x00"[..], b"GET / HTTP/1.1\n", b"GET / HTTP/1.1\rHost"] {
-            server.send(noise).status(400).because("It can never become a request.")?;
+            server.send(noise).status(400).because("No request can begin like this.")?;
         }
         expect_service(server)
     })
@@ -128,7 +131,8 @@ fn heads_and_targets_have_limits_from_stage_4_on() -> Check {
     })
 }
 
-/// A client that stops talking in the middle of its head is given up, and the log says why.
+/// Expects that the server closes the connection of a client that stops in the middle of its head, and that the
+/// log says why.
 fn expect_to_be_given_up(server: &Server, log: &str) -> Check {
     let mut client = server.connect()?;
     let start = Instant::now();
@@ -137,7 +141,7 @@ fn expect_to_be_given_up(server: &Server, log: &str) -> Check {
     expect_service(server)?;
     expect_log(server, log)?;
     if start.elapsed() < PROMISED {
-        return Err(Failure::new("it was given up too early"));
+        return Err(Failure::new("the server closed the connection too early"));
     }
     Ok(())
 }
@@ -163,9 +167,9 @@ fn a_body_that_nobody_wants_is_not_waited_for_forever() -> Check {
         let start = Instant::now();
         while !server.output().contains("too long to arrive") {
             if start.elapsed() > TIME_LIMIT {
-                return Err(Failure::new(format!("{stage} still waits for the body")));
+                return Err(Failure::new(format!("{stage} is still waiting for the body")));
             }
-            let _ = client.send(b"x"); // it may have been given up in between
+            let _ = client.send(b"x"); // the server may have closed the connection already
             thread::sleep(Duration::from_millis(50));
         }
     }
@@ -177,7 +181,9 @@ fn a_client_that_stops_reading_is_given_up() -> Check {
     on_each(&["stage07", "stage08", "stage09"], |server| {
         std::fs::File::create(server.directory().join("large"))
             .and_then(|file| file.set_len(100_000_000))
-            .map_err(|error| Failure::new(format!("cannot write a file: {error}")))?;
+            .map_err(|error| {
+                Failure::new(format!("this check cannot prepare its files: {error}"))
+            })?;
         let mut deaf = server.connect()?;
         deaf.go_deaf();
         deaf.send(b"GET /files/large HTTP/1.1\r\nHost: a\r\n\r\n")?;
@@ -195,7 +201,9 @@ fn an_answer_is_not_lost_when_the_request_was_not_read_to_its_end() -> Check {
         for _ in 0..20 {
             let request = server.request("POST", "/").body([b'x'; 300_000]);
             let answer = request.send().no_server_error();
-            answer.because("The body was left unread, and the answer arrived.")?;
+            answer.because(
+                "The answer must arrive, although the server did not read the whole body.",
+            )?;
         }
         Ok(())
     })
@@ -204,7 +212,7 @@ fn an_answer_is_not_lost_when_the_request_was_not_read_to_its_end() -> Check {
 #[test]
 fn each_request_is_logged_on_one_line() -> Check {
     on_each(&ANSWERING, |server| {
-        server.get("/?a=%22b").status(200).because("It is the path /.")?;
+        server.get("/?a=%22b").status(200).because("The path is /.")?;
         expect_log(server, "127.0.0.1:")?;
         expect_log(server, "\"GET /?a=%22b HTTP/1.1\" 200")
     })
@@ -238,7 +246,10 @@ fn malformed_requests_get_their_status_from_stage_4_on() -> Check {
     ];
     on_each(&ANSWERING[2..], |server| {
         for (request, status) in table {
-            server.send(request.as_bytes()).status(status).because("RFC 9112 says so.")?;
+            server
+                .send(request.as_bytes())
+                .status(status)
+                .because("This is the status that RFC 9112 asks for.")?;
         }
         Ok(())
     })
@@ -286,7 +297,10 @@ fn only_who_waits_for_100_continue_gets_it() -> Check {
             .send(b"POST /files/a HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nExpect: 100-Continue\r\n\r\n")?;
         client.expect_interim(100)?;
         client.send(b"hello")?;
-        server.answer(&mut client).status(201).because("Then the body came.")?;
+        server
+            .answer(&mut client)
+            .status(201)
+            .because("The client has sent its body after 100 Continue.")?;
         let mut old = server.connect()?;
         old.send(b"POST /files/b HTTP/1.0\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n")?;
         old.expect_silence(Duration::from_millis(50))?;
@@ -318,7 +332,9 @@ fn every_answer_of_stages_5_to_10_is_framed() -> Check {
                 .framed()
                 .no_header("Date")
                 .no_header("Server")
-                .because("The chapters say so, and the challenge refuses Date and Server.")?;
+                .because(
+                    "The chapters require this. The challenge does not accept Date and Server.",
+                )?;
         }
         Ok(())
     })
@@ -331,10 +347,13 @@ fn a_client_that_goes_on_sending_still_gets_its_answer() -> Check {
         client.send(b"POST /missing HTTP/1.1\r\nContent-Length: 1000000\r\n\r\n")?;
         let start = Instant::now();
         while start.elapsed() < Duration::from_secs(3) {
-            client.send(b"one more piece")?; // for longer than the server waits in silence
+            client.send(b"one more piece")?; // for longer than the server's timeout
             thread::sleep(Duration::from_millis(100));
         }
-        server.answer(&mut client).no_server_error().because("It came before the body.")
+        server
+            .answer(&mut client)
+            .no_server_error()
+            .because("The client keeps sending, but must get its answer.")
     })
 }
 
@@ -361,11 +380,11 @@ fn interrupted_uploads_leave_nothing() -> Check {
         let start = Instant::now();
         let is_empty =
             || std::fs::read_dir(server.directory()).is_ok_and(|mut it| it.next().is_none());
-        // Each upload has to be seen to begin before it can be seen to be gone.
+        // Wait until an upload has ended: before, the directory may be empty because no upload has begun.
         expect_log(server, "POST")?;
         while !is_empty() {
             if start.elapsed() > TIMEOUT {
-                return Err(Failure::new("a file is left of an upload that was interrupted"));
+                return Err(Failure::new("an interrupted upload left a file behind"));
             }
             thread::sleep(Duration::from_millis(5));
         }

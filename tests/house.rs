@@ -1,4 +1,4 @@
-//! The house rules: what the repository promises about its own shape.
+//! The house rules: what the repository promises about its own structure.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -7,7 +7,8 @@ use std::path::Path;
 use harness::{Stage, repository};
 use pretty_assertions::assert_eq;
 
-/// Methods that a stage may call only from a certain stage on, as the module they belong to.
+/// Methods of `common`, and the modules that they belong to. A stage may call a method only if the module comes
+/// from an earlier stage.
 const METHODS: [(&str, &str); 8] = [
     (".listen(", "transport::listener"),
     ("request.path(", "protocol::request"),
@@ -19,7 +20,7 @@ const METHODS: [(&str, &str); 8] = [
     (".service(", "serve::service"),
 ];
 
-/// The floors of `common` that know no sockets, threads or clocks.
+/// The parts of `common` that must not use sockets, threads or clocks.
 const PURE: [&str; 2] = ["message", "protocol"];
 
 fn read(path: impl AsRef<Path>) -> String {
@@ -27,7 +28,7 @@ fn read(path: impl AsRef<Path>) -> String {
     fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-/// The folders of the stages in their order, such as `04-echo`.
+/// The folders of the stages in order, such as `04-echo`.
 fn stages() -> Vec<String> {
     Stage::all().into_iter().map(|stage| stage.folder).collect()
 }
@@ -36,8 +37,8 @@ fn number(stage: &str) -> u32 {
     stage[..2].parse().expect("a stage's folder begins with its number")
 }
 
-/// The modules of `common` from the ground up, and the stages they come from: the table in its
-/// documentation.
+/// The modules of `common` from the lowest to the highest, and the stages that they come from. This is the table
+/// in the documentation of `common`.
 fn modules(library: &str) -> Vec<(&str, u32)> {
     let rows = library.lines().filter_map(|line| line.strip_prefix("//! | "));
     rows.filter_map(|row| {
@@ -54,7 +55,8 @@ fn stage_of(modules: &[(&str, u32)], module: &str) -> u32 {
     found.unwrap_or_else(|| panic!("{module} is not in the table of common/src/lib.rs")).1
 }
 
-/// The stage that an item says it comes from, if that is another one than its module's: `From stage 10.`
+/// The stage that an item comes from, if its comment names one (`From stage 10.`) because it is not the stage of
+/// its module.
 fn own_stage(name: &str, module: &str) -> Option<u32> {
     let code = read(format!("common/src/{}.rs", module.replace("::", "/")));
     let kinds = ["fn", "struct", "enum", "trait", "const"];
@@ -78,7 +80,7 @@ fn exports(library: &str) -> BTreeMap<&str, String> {
     .collect()
 }
 
-/// The files of `common` as modules, with their code apart from the tests in them.
+/// The files of `common`: the module of each file, and its code without the tests.
 fn files_of_common() -> Vec<(String, String)> {
     fn visit(folder: &Path, prefix: &str, files: &mut Vec<(String, String)>) {
         for entry in fs::read_dir(folder).expect("a folder").flatten() {
@@ -138,17 +140,17 @@ fn the_arrows_between_the_files_of_common_run_down() {
     let height = |module: &str| modules.iter().position(|(name, _)| *name == module);
     for (module, code) in files_of_common() {
         for used in used_modules(&code) {
-            // A name like `crate::Client`, in a comment, is the reader's way and not the code's.
+            // A name such as `crate::Client`, in a comment, is for readers: code must not use it.
             let Some(below) = height(&used) else {
                 assert!(
                     !code.contains(&format!("use crate::{used}")),
-                    "{module} uses {used}, which is no file: name it by its path"
+                    "{module} uses {used}, which is not a file: write the path of its module"
                 );
                 continue;
             };
             assert!(
                 height(&module) > Some(below),
-                "{module} uses {used}, which stands above it in the table of common/src/lib.rs"
+                "{module} uses {used}, which comes after it in the table of common/src/lib.rs"
             );
         }
     }
@@ -161,7 +163,7 @@ fn the_protocol_knows_no_sockets_threads_or_clocks() {
         for name in ["std::net", "TcpStream", "std::thread", "thread::", "Instant", "SystemTime"] {
             assert!(
                 !PURE.contains(&floor) || !code.contains(name),
-                "{module} names {name}: sockets, threads and clocks are for the floors above"
+                "{module} uses {name}: sockets, threads and clocks belong to the higher parts"
             );
         }
     }
@@ -173,7 +175,7 @@ fn no_stage_uses_what_comes_from_a_later_one() {
     let (modules, exports) = (modules(&library), exports(&library));
     for stage in stages() {
         let files = fs::read_dir(repository().join("stages").join(&stage)).expect("a folder");
-        let files = files.map(|entry| entry.expect("readable").path());
+        let files = files.map(|entry| entry.expect("the entry can be read").path());
         let code: String =
             files.filter(|path| path.extension().is_some_and(|it| it == "rs")).map(read).collect();
         let used = imports(&code);
@@ -185,7 +187,7 @@ fn no_stage_uses_what_comes_from_a_later_one() {
             assert!(
                 from < number(&stage),
                 "stage {stage} uses {name} of the module {module}, which comes from stage {from}: \
-                 a stage takes from common what the stages before it have written by hand"
+                 a stage may use only those parts of common that earlier stages have written by hand"
             );
         }
     }
@@ -205,7 +207,7 @@ fn names_and_numbers_match_everywhere() {
     let readme = read("README.md");
     let summary = read("docs/SUMMARY.md");
     for (index, stage) in stages().iter().enumerate() {
-        assert_eq!(number(stage) as usize, index + 1, "the stages are numbered without a gap");
+        assert_eq!(number(stage) as usize, index + 1, "the numbers of the stages have a gap");
         let name = format!("stage{}", &stage[..2]);
         assert!(read(format!("stages/{stage}/Cargo.toml")).contains(&format!("name = \"{name}\"")));
         let chapter = format!("docs/{stage}.md");
@@ -213,9 +215,9 @@ fn names_and_numbers_match_everywhere() {
         assert!(
             read(format!("tests/{name}.rs")).starts_with(&format!("//! Stage {} · ", index + 1))
         );
-        assert!(read(&chapter).starts_with("# "), "{chapter} has a title");
-        assert!(readme.contains(&chapter), "README.md links to {chapter}");
-        assert!(summary.contains(&format!("{stage}.md")), "SUMMARY.md links to {chapter}");
+        assert!(read(&chapter).starts_with("# "), "{chapter} has no title");
+        assert!(readme.contains(&chapter), "README.md does not link to {chapter}");
+        assert!(summary.contains(&format!("{stage}.md")), "SUMMARY.md does not link to {chapter}");
     }
 }
 
@@ -223,7 +225,7 @@ fn names_and_numbers_match_everywhere() {
 fn gzip_is_paid_for_by_the_stages_that_teach_it() {
     for stage in stages() {
         let needs_it = read(format!("stages/{stage}/Cargo.toml")).contains("flate2");
-        let teaches_it = matches!(number(&stage), 9 | 13); // 13 packs while it reads
+        let teaches_it = matches!(number(&stage), 9 | 13); // 13 compresses files while it reads them
         assert_eq!(needs_it, teaches_it, "{stage}");
     }
 }

@@ -1,6 +1,6 @@
-//! Files that are larger than memory should be: sent and stored piece by piece.
+//! Files larger than memory: a server must send and store them piece by piece.
 
-#![cfg(target_os = "linux")] // where the memory of a process can be read from a file
+#![cfg(target_os = "linux")] // which shows in a file how much memory a process uses
 
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
@@ -8,22 +8,22 @@ use std::net::TcpStream;
 
 use harness::{Check, Failure, Server};
 
-/// The size of the file that is sent: it is one long hole, and takes no room on the disk.
+/// The size of the file that is sent. It is sparse, and takes no space on the disk.
 const SENT: u64 = 1 << 30;
 
-/// The size of the file that is stored, for which there must be room.
+/// The size of the file that is stored. It takes this much space on the disk.
 const STORED: u64 = 1 << 27;
 
-/// How much memory a server may have used at its worst, in KiB.
+/// The limit for the peak memory of a server, in KiB.
 const LIMIT: u64 = 20_000;
 
 fn unexpected(error: io::Error) -> Failure {
-    Failure::new(format!("this test cannot go on: {error}"))
+    Failure::new(format!("this test cannot continue: {error}"))
 }
 
 fn expect_little_memory(server: &Server) -> Check {
     let peak = server.peak_memory()?;
-    println!("the server used {peak} KiB at most");
+    println!("the server used at most {peak} KiB");
     if peak < LIMIT {
         return Ok(());
     }
@@ -36,7 +36,7 @@ fn a_gibibyte_is_sent_with_little_memory() -> Check {
         let server = Server::start_own(stage)?;
         let file = File::create(server.directory().join("large")).map_err(unexpected)?;
         file.set_len(SENT).map_err(unexpected)?;
-        server.connect()?; // wait until it listens
+        server.connect()?; // wait until the server listens
         let mut client = TcpStream::connect(("127.0.0.1", server.port())).map_err(unexpected)?;
         client.write_all(b"GET /files/large HTTP/1.1\r\n\r\n").map_err(unexpected)?;
         let mut head = Vec::new();
@@ -56,7 +56,7 @@ fn a_gibibyte_is_sent_with_little_memory() -> Check {
 fn a_large_file_is_stored_with_little_memory() -> Check {
     for stage in ["stage08", "stage09"] {
         let server = Server::start_own(stage)?;
-        server.connect()?; // wait until it listens
+        server.connect()?; // wait until the server listens
         let mut client = TcpStream::connect(("127.0.0.1", server.port())).map_err(unexpected)?;
         let head = format!("POST /files/large HTTP/1.1\r\nContent-Length: {STORED}\r\n\r\n");
         client.write_all(head.as_bytes()).map_err(unexpected)?;

@@ -1,5 +1,5 @@
-//! What persistent connections must not lead to: requests that are none, waits without end, noise
-//! in the log.
+//! Problems that persistent connections must not cause: bytes of a body that are read as a request, endless
+//! waiting, needless lines in the log.
 
 use std::thread;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use harness::{Check, Failure, Server};
 /// The stages that keep connections open.
 const PERSISTENT: [&str; 4] = ["stage10", "stage11", "stage12", "stage13"];
 
-/// Longer than a connection may be idle.
+/// Longer than the idle timeout.
 const TIME_LIMIT: Duration = Duration::from_secs(60);
 
 /// Runs a check on each of these stages.
@@ -17,7 +17,7 @@ fn on_each(check: impl Fn(&Server) -> Check + Sync) -> Check {
     thread::scope(|scope| {
         let check = &check;
         let run = |stage: &'static str| {
-            // Two seconds of silence are enough to see that a connection is given up.
+            // Two seconds are long enough to see that the server closes an idle connection.
             let option = if stage < "stage12" { "--timeout" } else { "--idle-timeout" };
             scope.spawn(move || check(&Server::start_own_with_args(stage, &[option, "2"])?))
         };
@@ -32,7 +32,7 @@ fn an_idle_connection_is_closed_quietly() -> Check {
         let silent = server.connect()?;
         let mut idle = server.connect()?;
         idle.send(b"GET /echo/a HTTP/1.1\r\nHost: a\r\n\r\n")?;
-        server.answer(&mut idle).status(200).because("It is a plain request.")?;
+        server.answer(&mut idle).status(200).because("This is an ordinary request.")?;
         silent.expect_hang_up(TIME_LIMIT)?;
         idle.expect_hang_up(TIME_LIMIT)?;
         let log = server.output();
@@ -53,10 +53,10 @@ fn http_1_0_persists_if_it_asks_for_it() -> Check {
             let answer = server.answer(&mut client).status(200).body(text);
             answer
                 .header("Connection", "keep-alive")
-                .because("An old client must be told that the connection stays open.")?;
+                .because("A client of HTTP/1.0 must be told that the connection stays open.")?;
         }
         client.send(b"GET /echo/three HTTP/1.0\r\nConnection: keep-alive, close\r\n\r\n")?;
-        server.answer(&mut client).closing().because("close is the stronger of the two.")?;
+        server.answer(&mut client).closing().because("If Connection lists both, close wins.")?;
         client.expect_hang_up(TIME_LIMIT)
     })
 }
@@ -71,7 +71,7 @@ fn requests_may_be_pipelined_as_deep_as_one_likes() -> Check {
         client.send_requests(&requests.iter().map(|request| &request[..]).collect::<Vec<_>>())?;
         for number in 0..1000 {
             let answer = server.answer(&mut client).status(200).body(number.to_string());
-            answer.because("The answers come in the order of the requests.")?;
+            answer.because("The answers must be in the order of the requests.")?;
         }
         Ok(())
     })
@@ -82,7 +82,11 @@ fn a_body_that_is_too_large_to_skip_ends_the_connection() -> Check {
     on_each(|server| {
         let mut client = server.connect()?;
         client.send(b"POST /missing HTTP/1.1\r\nHost: a\r\nContent-Length: 100000\r\n\r\n")?;
-        server.answer(&mut client).status(404).closing().because("Its body may never come.")?;
+        server
+            .answer(&mut client)
+            .status(404)
+            .closing()
+            .because("The body is too large to skip.")?;
         client.expect_hang_up(TIME_LIMIT)
     })
 }
@@ -96,7 +100,7 @@ fn a_body_that_may_never_come_ends_the_connection() -> Check {
               Expect: 100-continue\r\n\r\n",
         )?;
         let answer = server.answer(&mut client).status(404).closing();
-        answer.because("A client that is refused may still send the body, or not.")?;
+        answer.because("A refused client may send its body or not.")?;
         client.expect_hang_up(TIME_LIMIT)
     })
 }
@@ -109,13 +113,13 @@ fn nothing_after_a_refused_request_is_answered() -> Check {
             b"GET /echo/one HTTP/1.1\r\nHost: a\r\n\r\n",
             b"GET /echo/two HTTP/1.1\r\nHost : a\r\n\r\n",
         ])?;
-        server.answer(&mut client).status(200).because("The first request is in order.")?;
+        server.answer(&mut client).status(200).because("The first request is valid.")?;
         let answer = server.answer(&mut client).status(400).closing();
-        answer.because("Nobody knows where a malformed request ends.")?;
+        answer.because("The server cannot know where a malformed request ends.")?;
         client.send(b"GET /echo/three HTTP/1.1\r\nHost: a\r\n\r\n")?;
         client.expect_hang_up(TIME_LIMIT)?;
         if server.output().contains("three") {
-            return Err(Failure::new("a request after a refused one was read"));
+            return Err(Failure::new("the server read a request after a refused one"));
         }
         Ok(())
     })
@@ -132,9 +136,9 @@ fn an_upload_is_followed_by_the_next_request() -> Check {
                 &[head, &body[..]].concat(),
                 b"GET /files/a HTTP/1.1\r\nHost: a\r\n\r\n",
             ])?;
-            server.answer(&mut client).status(201).because("The body has its length.")?;
+            server.answer(&mut client).status(201).because("The body is complete. Store it.")?;
             let answer = server.answer(&mut client).status(200).body(&body);
-            answer.because("The request came right after the body.")?;
+            answer.because("This request followed the body immediately.")?;
         }
         Ok(())
     })

@@ -1,9 +1,9 @@
-//! `cargo bench`: how fast the stages are, beside two servers that people use. All of it happens on
-//! loopback, and ends after some two minutes.
+//! `cargo bench`: how fast the stages are, compared with two servers in common use. Everything runs on the
+//! loopback interface, and takes about two minutes.
 //!
-//! Two threads play the clients. Each writes a request to all of its connections, then reads the
-//! answers of all. The servers take turns, several rounds long, and the median counts, so that
-//! a noisy machine disturbs all of them alike. The ratios are steadier than the numbers.
+//! Two threads act as the clients. Each thread writes a request to all of its connections, then reads all the
+//! answers. The servers take turns for several rounds, and the result is the median, so that a noisy machine
+//! disturbs all of them alike. The ratios vary less than the numbers.
 
 use std::collections::BTreeMap;
 use std::env;
@@ -22,26 +22,26 @@ const ROUNDS: usize = 5;
 const TIME: Duration = Duration::from_millis(300);
 const THREADS: usize = 2;
 
-/// The pause between two clients that connect. tiny_http leaves some of them waiting for ever when
-/// they come all at once.
+/// The pause between two clients that connect. If all connect at the same time, tiny_http never answers some of
+/// them.
 const ARRIVAL: Duration = Duration::from_micros(500);
 
-/// Longer than any answer takes.
+/// Longer than any answer takes to arrive.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The rival that the others are compared with.
+/// The server that the others are compared with.
 const YARDSTICK: &str = "hyper";
 
-/// What is asked, and how.
+/// The requests of one measurement, and how they are sent.
 struct Scenario {
     name: &'static str,
     connections: usize,
     /// How many requests are sent before the first answer is read.
     depth: usize,
-    /// Whether a connection serves more than one round of requests.
+    /// Whether a connection stays open for more than one round of requests.
     persists: bool,
     request: Vec<u8>,
-    /// Whether stages before 10 can take part, which close after each answer.
+    /// Whether stages before 10 can take part: they close the connection after each answer.
     is_for_all: bool,
 }
 
@@ -55,11 +55,11 @@ struct Contestant {
 
 fn main() {
     if env::args().any(|arg| arg == "--test") {
-        return; // `cargo test --benches` asks whether it runs
+        return; // `cargo test --benches` only tests whether the benchmark starts
     }
     let directory = TempDir::new().expect("a temporary directory");
     for (name, size) in [("1k", 1 << 10), ("100k", 100 << 10), ("10m", 10 << 20)] {
-        fs::write(directory.path().join(name), vec![b'x'; size]).expect("it is writable");
+        fs::write(directory.path().join(name), vec![b'x'; size]).expect("the file can be written");
     }
     let contestants = start(&directory);
     let scenarios = scenarios();
@@ -115,7 +115,7 @@ fn scenarios() -> Vec<Scenario> {
     ]
 }
 
-/// Starts everyone who takes part.
+/// Starts all servers that take part.
 fn start(directory: &TempDir) -> Vec<Contestant> {
     eprintln!("building the stages and their rivals");
     let built = cargo(&["build", "--release", "--package", "rivals"]);
@@ -133,14 +133,14 @@ fn start(directory: &TempDir) -> Vec<Contestant> {
             command.arg("--directory").arg(directory.path());
         }
         let running = Background::start(&mut command, port);
-        let running = running.unwrap_or_else(|error| panic!("{name} cannot be started: {error}"));
+        let running = running.unwrap_or_else(|error| panic!("cannot start {name}: {error}"));
         Contestant { name, port, takes_part, _running: running }
     };
     let patient = &["--idle-timeout", "600", "--max-connections", "2000", "--quiet"][..];
     let always: fn(&Scenario) -> bool = |_| true;
     vec![
         run(YARDSTICK, rival("rival-hyper"), &[], |scenario| scenario.depth == 1),
-        // What makes it write 16 answers at once makes it slow with large ones.
+        // The option that makes hyper write 16 answers at once makes it slow with large answers.
         run(YARDSTICK, rival("rival-hyper"), &["--pipeline-flush"], |scenario| scenario.depth > 1),
         run("tiny_http", rival("rival-tiny-http"), &[], always),
         run("stage 06", own("stage06"), &[], |scenario| scenario.is_for_all),
@@ -160,7 +160,7 @@ fn measure(port: u16, scenario: &Scenario) -> f64 {
     })
 }
 
-/// Plays some of the clients for a while. Returns the answers per second.
+/// Acts as some of the clients for [`TIME`]. Returns the answers per second.
 fn play(port: u16, scenario: &Scenario, length: usize) -> f64 {
     let requests = scenario.request.repeat(scenario.depth);
     let mut buffer = vec![0; 64 * 1024];
@@ -173,7 +173,7 @@ fn play(port: u16, scenario: &Scenario, length: usize) -> f64 {
     let start = Instant::now();
     while start.elapsed() < TIME {
         for stream in &mut streams {
-            stream.write_all(&requests).expect("it reads");
+            stream.write_all(&requests).expect("the server reads");
         }
         for stream in &mut streams {
             discard(stream, length * scenario.depth, &mut buffer);
@@ -187,20 +187,20 @@ fn play(port: u16, scenario: &Scenario, length: usize) -> f64 {
 }
 
 fn connect(port: u16) -> TcpStream {
-    let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).expect("it listens");
-    stream.set_nodelay(true).expect("it is connected");
-    stream.set_read_timeout(Some(TIMEOUT)).expect("not zero");
+    let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).expect("the server listens");
+    stream.set_nodelay(true).expect("the connection is open");
+    stream.set_read_timeout(Some(TIMEOUT)).expect("the timeout is not zero");
     stream
 }
 
-/// How many bytes an answer has: they all have the same.
+/// The length of an answer in bytes, which is the same for all answers of a scenario.
 fn length_of_answer(port: u16, scenario: &Scenario) -> usize {
     let mut stream = connect(port);
-    stream.write_all(&scenario.request).expect("it reads");
+    stream.write_all(&scenario.request).expect("the server reads");
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         let mut byte = [0];
-        stream.read_exact(&mut byte).expect("it answers");
+        stream.read_exact(&mut byte).expect("the server answers");
         head.push(byte[0]);
     }
     let text = String::from_utf8_lossy(&head).to_lowercase();
@@ -210,12 +210,12 @@ fn length_of_answer(port: u16, scenario: &Scenario) -> usize {
     head.len() + digits.parse::<usize>().expect("a length")
 }
 
-/// Reads so many bytes, and forgets them.
+/// Reads `length` bytes and discards them.
 fn discard(stream: &mut TcpStream, mut length: usize, buffer: &mut [u8]) {
     while length > 0 {
         let most = length.min(buffer.len());
-        match stream.read(&mut buffer[..most]).expect("it answers") {
-            0 => panic!("it closes the connection in the middle of an answer"),
+        match stream.read(&mut buffer[..most]).expect("the server answers") {
+            0 => panic!("the server closed the connection in the middle of an answer"),
             count => length -= count,
         }
     }
@@ -243,7 +243,7 @@ fn print(
             println!("| {} | {} |", scenario.name, cells.collect::<Vec<_>>().join(" | "));
         }
     };
-    table(&format!("requests per second, as parts of {YARDSTICK}'s"), &|index, rate| {
+    table(&format!("requests per second, relative to {YARDSTICK}"), &|index, rate| {
         format!("{:.2}", rate / median(index, YARDSTICK).unwrap_or(rate))
     });
     table("requests per second", &|_, rate| format!("{rate:.0}"));

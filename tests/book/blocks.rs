@@ -13,7 +13,7 @@ pub struct Page {
 /// A fenced block of a page.
 #[derive(Debug, Clone)]
 pub struct Block {
-    /// The words after the fence: a language, and what the block is.
+    /// The words after the opening fence: a language, and then what the block is.
     pub words: Vec<String>,
     /// The lines between the fences, each with its line end.
     pub body: String,
@@ -59,7 +59,7 @@ impl Page {
         blocks
     }
 
-    /// The lines outside of blocks, with their numbers.
+    /// The lines outside of blocks, with their line numbers.
     pub fn prose(&self) -> Vec<(usize, &str)> {
         let mut inside = false;
         let lines = self.text.lines().enumerate().filter(|(_, line)| {
@@ -70,7 +70,7 @@ impl Page {
         lines.map(|(index, line)| (index + 1, line)).collect()
     }
 
-    /// Replaces the body of a block. (Later blocks keep their text, but not their line numbers.)
+    /// Replaces the body of a block. (The line numbers of later blocks are wrong then.)
     pub fn replace(&mut self, block: &Block, body: &str) {
         let old = format!("```{}\n{}```", block.info(), block.body);
         let new = format!("```{}\n{body}```", block.info());

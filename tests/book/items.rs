@@ -1,4 +1,4 @@
-//! Quoted code: items of files, and what changed in an item from one file to another.
+//! Quoted code: items of files, and the differences of an item between two files.
 
 use std::fs;
 
@@ -14,12 +14,12 @@ pub fn check(block: &Block) -> Result<(), String> {
         ["rust", file, "…"] => check_lines(file, &block.body),
         ["rust", file, name] if item(file, name)? == block.body => Ok(()),
         ["diff", from, to, name] => check_difference(block, &item(from, name)?, &item(to, name)?),
-        ["rust", file, name] => Err(format!("this is not {name} of {file}")),
-        _ => Err(format!("what is this? {}", block.info())),
+        ["rust", file, name] => Err(format!("this is not the item {name} of {file}")),
+        _ => Err(format!("unknown kind of block: {}", block.info())),
     }
 }
 
-/// What a block that has drifted should contain, if that can be told.
+/// What a block that is out of date should contain, if it can be rewritten.
 pub fn rewrite(block: &Block) -> Option<String> {
     let words: Vec<_> = block.words.iter().map(String::as_str).collect();
     match words[..] {
@@ -31,7 +31,7 @@ pub fn rewrite(block: &Block) -> Option<String> {
     }
 }
 
-/// The lines must stand in the file, one after another, however far they are indented.
+/// The file must contain the lines, one after another, with any indentation.
 fn check_lines(file: &str, body: &str) -> Result<(), String> {
     let code = read(file)?;
     let lines: Vec<_> = code.lines().map(str::trim).collect();
@@ -39,11 +39,11 @@ fn check_lines(file: &str, body: &str) -> Result<(), String> {
     if lines.windows(wanted.len()).any(|window| window == wanted) {
         Ok(())
     } else {
-        Err(format!("these lines do not stand in {file}"))
+        Err(format!("{file} does not contain these lines"))
     }
 }
 
-/// Without its `+` lines a difference is the old item, without its `-` lines the new one.
+/// A difference without its `+` lines must be the old item, and without its `-` lines the new item.
 fn check_difference(block: &Block, old: &str, new: &str) -> Result<(), String> {
     let side = |dropped: char| {
         let lines = block.body.lines().filter(|line| !line.starts_with(dropped));
@@ -75,8 +75,8 @@ fn read(file: &str) -> Result<String, String> {
     fs::read_to_string(repository().join(file)).map_err(|error| format!("{file}: {error}"))
 }
 
-/// An item of a file: a function, a constant or a type with the comment above it, moved to the
-/// left; or `*`, the whole file.
+/// An item of a file: a function, a constant or a type with the comment above it, without its indentation. The name
+/// `*` means the whole file.
 fn item(file: &str, name: &str) -> Result<String, String> {
     let code = read(file)?;
     if name == "*" {
@@ -102,7 +102,7 @@ fn item(file: &str, name: &str) -> Result<String, String> {
     Ok(item.map(|line| format!("{line}\n")).collect())
 }
 
-/// The index of the line that ends an item: a brace in its column, or a semicolon.
+/// The index of the line that ends an item: a closing brace in the column of the item, or a semicolon.
 fn end_of(lines: &[&str], indent: usize) -> usize {
     let closes = |line: &&str| {
         let rest = line.get(indent..).unwrap_or_default();

@@ -24,7 +24,7 @@ fn resolve(page: &Page, link: &str, pages: &[Page]) -> Result<(), &'static str> 
     let path = if file.is_empty() { page.path.clone() } else { page.path.with_file_name(file) };
     let path = path.canonicalize().map_err(|_| "there is no such file")?;
     if !path.starts_with(repository().canonicalize().unwrap_or_default()) {
-        return Err("it leads out of the repository");
+        return Err("this link leads out of the repository");
     }
     let same = |other: &&Page| other.path.canonicalize().is_ok_and(|it: PathBuf| it == path);
     match pages.iter().find(same) {
@@ -36,7 +36,7 @@ fn resolve(page: &Page, link: &str, pages: &[Page]) -> Result<(), &'static str> 
     }
 }
 
-/// The links in the prose of a page, with the numbers of their lines.
+/// The links in the prose of a page, with their line numbers.
 fn links(page: &Page) -> Vec<(usize, String)> {
     let mut links = Vec::new();
     for (number, line) in page.prose() {
@@ -50,7 +50,7 @@ fn links(page: &Page) -> Vec<(usize, String)> {
     links
 }
 
-/// The anchors of a page's headings, as code hosts and mdBook make them.
+/// The anchors of the headings of a page, as GitHub and mdBook generate them.
 pub fn anchors(page: &Page) -> Vec<String> {
     let lines = page.prose();
     let headings = lines.iter().filter_map(|(_, line)| {

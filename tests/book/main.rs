@@ -1,20 +1,20 @@
-//! The book is kept true: what it quotes is the code, what it shows is what happens, and every
-//! link leads somewhere.
+//! Keeps the book true: its quotations are the code, its sessions show what really happens, and every link leads
+//! somewhere.
 //!
-//! The words after the language of a fenced block say what it is:
+//! The words after the language of a fenced block say what the block is:
 //!
 //! | block | what is checked |
 //! |---|---|
-//! | `rust stages/04-echo/main.rs answer` | it is that item of that file |
-//! | `rust stages/04-echo/main.rs …` | its lines stand in that file, one after another |
-//! | `rust naive` | nothing: it is not in any file, and the text says why |
-//! | `diff stages/03-…/main.rs stages/04-…/main.rs main` | it leads from the one item to the other |
-//! | `console stage04` | its commands, run against the stage, print what stands below them |
-//! | `text stage04 log` | the stage's log has these lines, after the commands above |
-//! | `text tests/reports/….txt` | it is that file |
+//! | `rust stages/04-echo/main.rs answer` | the block is this item of this file |
+//! | `rust stages/04-echo/main.rs …` | the file contains these lines, one after another |
+//! | `rust naive` | nothing: the code is in no file, and the text says why |
+//! | `diff stages/03-…/main.rs stages/04-…/main.rs main` | the block is the difference between the two items |
+//! | `console stage04` | its commands, run against the stage, print the lines below them |
+//! | `text stage04 log` | after the commands above, the stage's log contains these lines |
+//! | `text tests/reports/….txt` | the block is this file |
 //!
-//! In what is printed, `…` stands for whatever varies: a part of a line, or any number of lines.
-//! `REWRITE=1 cargo test --test book` rewrites items and differences that have drifted.
+//! In printed lines, `…` stands for anything that varies: a part of a line, or any number of lines.
+//! `REWRITE=1 cargo test --test book` rewrites items and differences that are out of date.
 
 mod blocks;
 mod items;
@@ -33,7 +33,7 @@ use harness::{Stage, repository};
 /// All pages of the book, and the README.
 fn pages() -> Vec<Page> {
     let entries = fs::read_dir(repository().join("docs")).expect("the chapters are there");
-    let paths = entries.map(|entry| entry.expect("readable").path());
+    let paths = entries.map(|entry| entry.expect("the entry can be read").path());
     let mut paths: Vec<PathBuf> =
         paths.filter(|path| path.extension().is_some_and(|it| it == "md")).collect();
     paths.push(repository().join("README.md"));
@@ -41,7 +41,7 @@ fn pages() -> Vec<Page> {
     paths.into_iter().map(Page::read).collect()
 }
 
-/// Fails with all complaints at once.
+/// Fails with a list of all complaints, if there are any.
 fn expect_none(complaints: &[String]) {
     assert!(complaints.is_empty(), "\n{}", complaints.join("\n\n"));
 }
@@ -134,7 +134,7 @@ fn every_check_is_about_a_rule_and_every_rule_is_checked() {
         }
         for (index, rule) in rules.rules.iter().enumerate() {
             if !rule.starts_with(&format!("{}. ", index + 1)) {
-                complaints.push(format!("{chapter}: another number is expected: {rule}"));
+                complaints.push(format!("{chapter}: this rule has the wrong number: {rule}"));
             }
             if !rules.checked.values().flatten().any(|checked| *checked == index) {
                 complaints.push(format!("{chapter}: no check is about {rule}"));
@@ -152,15 +152,23 @@ fn the_drawing_of_the_server_grows_from_chapter_to_chapter() {
         let heading = page.text.lines().position(|line| line == "## The server so far");
         let heading = heading.unwrap_or_else(|| panic!("{} has no drawing", page.name()));
         let blocks = page.blocks();
-        let drawing = blocks.iter().find(|block| block.line > heading).expect("it is below");
+        let drawing = blocks
+            .iter()
+            .find(|block| block.line > heading)
+            .expect("the drawing is below its heading");
         let (new, old): (Vec<_>, Vec<_>) =
             drawing.body.lines().partition(|line| line.ends_with("  <-- new"));
         if before.is_empty() {
             before = old.iter().map(|line| (*line).to_owned()).collect();
-            continue; // all of it is new in the first chapter
+            continue; // in the first chapter, the whole drawing is new
         }
-        assert_eq!(old, before, "{}: what is not marked stood in the drawing before", page.name());
-        assert!(!new.is_empty(), "{}: nothing is marked", page.name());
+        assert_eq!(
+            old,
+            before,
+            "{}: the lines that are not marked must be those of the drawing before",
+            page.name()
+        );
+        assert!(!new.is_empty(), "{}: no line is marked as new", page.name());
         let plain = |line: &str| line.trim_end_matches("<-- new").trim_end().to_owned();
         before = drawing.body.lines().map(plain).collect();
     }

@@ -1,11 +1,11 @@
-//! The tables of refusals: the bytes in their last column get the status or the sentence in their first.
+//! The tables of refusals: the bytes in the last column must get the status or the sentence in the first column.
 
 use harness::{Check, Server};
 
 use crate::blocks::Page;
 
-/// Sends the bytes of each row to a stage, and compares the answers. Rows whose last cell is no whole
-/// request are left out.
+/// Sends the bytes of each row to a stage, and compares the answers. Ignores rows whose last cell is not a complete
+/// request.
 pub fn check(page: &Page, stage: &'static str) -> Vec<String> {
     let server = match Server::start_own(stage) {
         Ok(server) => server,
@@ -27,7 +27,7 @@ fn expect(server: &Server, bytes: &[u8], status: u16, body: Option<String>) -> C
         Some(body) => exchange.body(body),
         None => exchange,
     };
-    exchange.because("The chapter says so.")
+    exchange.because("The table in the chapter says so.")
 }
 
 /// The first cell and the bytes of each row below this heading.

@@ -1,4 +1,4 @@
-//! Sessions at a terminal: run for real, and compared with what the page shows.
+//! Terminal sessions: the commands are run, and their output is compared with the page.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -15,14 +15,15 @@ use crate::{Block, Page};
 /// How long a command, or a line of the log, may take.
 const TIMEOUT: Duration = Duration::from_secs(20);
 
-/// The servers that a page has started, by their stages. They have a file to show.
+/// The servers that the sessions of a page use, by their stages. From stage 7 on, there is a file hello.txt.
 type Servers = BTreeMap<&'static str, Server>;
 
-/// Runs the sessions of a page in their order, and says what is wrong with them.
+/// Runs the sessions of a page in order, and says what is wrong with them.
 pub fn check(page: &Page) -> Vec<String> {
     let home = TempDir::new().expect("a temporary directory");
-    // Without a terminal, curl would show its progress.
-    fs::write(home.path().join(".curlrc"), "silent\nshow-error\n").expect("it can be written");
+    // Without this, curl shows its progress when its output is not a terminal.
+    fs::write(home.path().join(".curlrc"), "silent\nshow-error\n")
+        .expect("the file can be written");
     let mut servers = Servers::new();
     let mut complaints = Vec::new();
     for block in page.blocks() {
@@ -42,7 +43,7 @@ pub fn check(page: &Page) -> Vec<String> {
 fn start<'s>(stage: &str, servers: &'s mut Servers) -> Result<&'s Server, String> {
     let names = Stage::all().into_iter().map(|stage| stage.name());
     let name = names.into_iter().find(|name| name == stage).ok_or("there is no such stage")?;
-    let name: &'static str = name.leak(); // a test is short
+    let name: &'static str = name.leak(); // a test is short, so this does not matter
     if !servers.contains_key(name) {
         let server = Server::start_own(name).map_err(|failure| format!("{failure:?}"))?;
         server.connect().map_err(|failure| format!("{failure:?}"))?;
@@ -71,8 +72,8 @@ fn run(block: &Block, stage: &str, servers: &mut Servers, home: &Path) -> Result
     Ok(())
 }
 
-/// Splits a session into commands, which begin with `$ ` and may go on after a backslash, and the
-/// lines that each of them prints.
+/// Splits a session into commands and the lines that each of them prints. A command begins with `$ ` and may
+/// continue on the next line after a backslash.
 fn commands(body: &str) -> Vec<(String, Vec<&str>)> {
     let mut commands: Vec<(String, Vec<&str>)> = Vec::new();
     let mut continues = false;
@@ -91,7 +92,7 @@ fn commands(body: &str) -> Vec<(String, Vec<&str>)> {
     commands
 }
 
-/// Runs a command in a shell, in the directory that contains the served one, if there is one.
+/// Runs a command in a shell, in the directory that contains the server's directory, if it has one.
 fn execute(command: &str, server: &Server, home: &Path) -> Result<String, String> {
     let directory = server.outside().unwrap_or(home);
     let mut child = Command::new("sh")
@@ -127,13 +128,15 @@ fn compare_log(block: &Block, stage: &str, servers: &mut Servers) -> Result<(), 
             return Ok(());
         }
         if begin.elapsed() > TIMEOUT {
-            return Err(format!("the log of {stage} does not show these lines, but\n{output}"));
+            return Err(format!(
+                "the log of {stage} does not contain these lines. It is\n{output}"
+            ));
         }
         thread::sleep(Duration::from_millis(5));
     }
 }
 
-/// Whether lines match a pattern, in which a line `…` stands for any number of lines.
+/// Whether lines match a pattern. A line `…` in the pattern stands for any number of lines.
 fn matches(expected: &[&str], found: &[&str]) -> bool {
     match (expected, found) {
         ([], []) => true,
@@ -146,7 +149,7 @@ fn matches(expected: &[&str], found: &[&str]) -> bool {
     }
 }
 
-/// Whether a line matches a pattern, in which `…` stands for any part of it.
+/// Whether a line matches a pattern. A `…` in the pattern stands for any part of the line.
 fn line_matches(pattern: &str, line: &str) -> bool {
     let parts: Vec<_> = pattern.trim_end().split('…').collect();
     let mut rest = line.trim_end();

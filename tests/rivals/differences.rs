@@ -1,8 +1,8 @@
-//! What stage 13 accepts, and what two servers accept that people trust: nginx, as a proxy, and hyper.
-//! Sends each request of requests.txt to all of them and prints the answers side by side.
+//! Compares the requests that stage 13 accepts with those that two well-known servers accept: nginx, as a proxy,
+//! and hyper. Sends each request of requests.txt to all of them and prints the answers side by side.
 //!
-//! docs/strict.md has tables of what stage 13 accepts and one of them does not, and of what it does not
-//! accept and both of them do. Fails if these are not the same.
+//! docs/strict.md has two tables: the requests that stage 13 accepts and at least one of the others does not, and
+//! the requests that stage 13 refuses and both others accept. Fails if these tables do not match the answers.
 
 use std::collections::BTreeSet;
 use std::env;
@@ -19,10 +19,10 @@ use tempfile::TempDir;
 
 const REQUESTS: &str = include_str!("requests.txt");
 
-/// How long to wait for an answer.
+/// How long to wait for the first answer.
 const TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How long to wait for more answers after one.
+/// How long to wait for another answer.
 const SILENCE: Duration = Duration::from_millis(300);
 
 struct Server {
@@ -37,7 +37,7 @@ struct Request {
     bytes: Vec<u8>,
 }
 
-/// What came back.
+/// The answers to a request.
 struct Outcome {
     statuses: Vec<u16>,
     is_closed: bool,
@@ -65,7 +65,7 @@ fn main() -> ExitCode {
     let stricter = titles(|ours, others| others.iter().all(|&theirs| theirs > ours));
     println!("\nlaxer than one of them: {laxer:?}\n\nstricter than both: {stricter:?}");
     if servers.len() < 3 {
-        return ExitCode::SUCCESS; // there is too little to compare the chapter with
+        return ExitCode::SUCCESS; // without nginx, the chapter cannot be compared
     }
     let rows: Vec<_> = requests.iter().zip(&outcomes).map(|(it, they)| row(it, they)).collect();
     let complaints = complaints(&laxer, &stricter, &rows);
@@ -93,8 +93,8 @@ fn row(request: &Request, outcomes: &[Outcome]) -> String {
     format!("| {} | {} |", request.title, cells.join(" | "))
 }
 
-/// What is wrong in the chapter: its tables must have a reason for each of these, and for nothing else,
-/// and the answers that it shows must be these rows.
+/// What is wrong in the chapter. Its tables must have a reason for each of these titles and for no others, and
+/// the answers that it shows must be among these rows.
 fn complaints(laxer: &BTreeSet<&str>, stricter: &BTreeSet<&str>, rows: &[String]) -> Vec<String> {
     let chapter = fs::read_to_string(repository().join("docs/strict.md")).unwrap_or_default();
     let table = |heading: &str| {
@@ -109,20 +109,23 @@ fn complaints(laxer: &BTreeSet<&str>, stricter: &BTreeSet<&str>, rows: &[String]
             cells.flat_map(|cell| cell.split(';')).map(str::trim).collect();
         for title in explained.symmetric_difference(titles) {
             complaints
-                .push(format!("docs/strict.md, {heading}: one too many, or missing: {title}\n"));
+                .push(format!("docs/strict.md, {heading}: this title is missing, or should not be there: {title}\n"));
         }
     }
     let outdated = table("| request |").into_iter().filter(|row| !rows.iter().any(|it| it == row));
-    complaints.extend(outdated.map(|row| format!("docs/strict.md shows other answers: {row}\n")));
+    complaints.extend(
+        outdated.map(|row| format!("docs/strict.md shows answers that are out of date: {row}\n")),
+    );
     complaints
 }
 
-/// Starts ours, hyper, and nginx if it is installed.
+/// Starts stage 13, hyper, and nginx if it is installed.
 fn start(directory: &Path) -> Vec<Server> {
     let built = cargo(&["build", "--workspace", "--bin", "stage13", "--bin", "rival-hyper"]);
     built.unwrap_or_else(|said| panic!("{said}"));
     let beside_this = |name| {
-        let program = env::current_exe().expect("a program knows its name").with_file_name(name);
+        let program =
+            env::current_exe().expect("the path of this program is known").with_file_name(name);
         Command::new(program.with_extension(env::consts::EXE_EXTENSION))
     };
     let mut servers = vec![
@@ -132,24 +135,24 @@ fn start(directory: &Path) -> Vec<Server> {
     let (front, back) = (free_port(), free_port());
     let configuration =
         NGINX.replace("FRONT", &front.to_string()).replace("BACK", &back.to_string());
-    fs::write(directory.join("nginx.conf"), configuration).expect("it is writable");
+    fs::write(directory.join("nginx.conf"), configuration).expect("the file can be written");
     let mut nginx = Command::new("nginx");
     nginx.arg("-e").arg("stderr").arg("-p").arg(directory).arg("-c").arg("nginx.conf");
     if Command::new("nginx").arg("-v").stderr(Stdio::null()).status().is_ok() {
         servers.push(run("nginx", front, &mut nginx));
     } else {
-        eprintln!("skipped, for want of it: nginx");
+        eprintln!("skipped, because it is not installed: nginx");
     }
     servers
 }
 
 fn run(name: &'static str, port: u16, command: &mut Command) -> Server {
     let running = Background::start(command.env("PORT", port.to_string()), port);
-    let running = running.unwrap_or_else(|error| panic!("{name} cannot be started: {error}"));
+    let running = running.unwrap_or_else(|error| panic!("cannot start {name}: {error}"));
     Server { name, port, _running: running }
 }
 
-/// nginx passes requests on, so that it reads their bodies; the second server answers them.
+/// nginx passes the requests on to the second server here, which answers them. So nginx has to read their bodies.
 const NGINX: &str = "
 daemon off;
 master_process off;
@@ -174,21 +177,22 @@ http {
 ";
 
 impl Request {
-    /// Parses a line of requests.txt; `None` if there is no request in it.
+    /// Parses a line of requests.txt. `None` if the line contains no request.
     fn parse(line: &'static str) -> Option<Request> {
         let (title, escaped) = line.split_once(" | ").filter(|_| !line.starts_with('#'))?;
         Some(Request { title, bytes: unescape(escaped) })
     }
 
-    /// Sends it, and waits for what comes back.
+    /// Sends the request, and waits for all answers.
     fn send(&self, port: u16) -> Outcome {
-        let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).expect("it listens");
-        stream.set_write_timeout(Some(TIMEOUT)).expect("not zero");
-        let _ = stream.write_all(&self.bytes); // it may be refused before it is all there
+        let mut stream =
+            TcpStream::connect((Ipv4Addr::LOCALHOST, port)).expect("the server listens");
+        stream.set_write_timeout(Some(TIMEOUT)).expect("the timeout is not zero");
+        let _ = stream.write_all(&self.bytes); // the server may refuse the request before it has read all of it
         let mut answers = Vec::new();
         let is_closed = loop {
             let timeout = if answers.is_empty() { TIMEOUT } else { SILENCE };
-            stream.set_read_timeout(Some(timeout)).expect("not zero");
+            stream.set_read_timeout(Some(timeout)).expect("the timeout is not zero");
             let mut block = [0; 64 * 1024];
             match stream.read(&mut block) {
                 Ok(0) => break true,
@@ -196,7 +200,7 @@ impl Request {
                 Err(error) => break error.kind() == std::io::ErrorKind::ConnectionReset,
             }
         };
-        // No content has this in it.
+        // No body of an answer contains "HTTP/1.".
         let text = String::from_utf8_lossy(&answers);
         let statuses =
             text.split("HTTP/1.").skip(1).filter_map(|answer| answer.get(2..5)?.parse().ok());
@@ -232,7 +236,7 @@ fn unescape(text: &str) -> Vec<u8> {
     bytes
 }
 
-/// The text, the number and what comes after them, if there is `{text*number}`.
+/// The text, the number and the rest, if the text begins with `{text*number}`.
 fn repetition(text: &str) -> Option<(&str, usize, &str)> {
     let (inner, after) = text.strip_prefix('{')?.split_once('}')?;
     let (repeated, times) = inner.split_once('*')?;

@@ -1,4 +1,4 @@
-//! The endpoints that are measured, with hyper and tokio, as one would write them with these.
+//! The endpoints that `cargo bench` measures, written with hyper and tokio in the usual way.
 
 use std::convert::Infallible;
 use std::env;
@@ -25,8 +25,9 @@ async fn main() -> std::io::Result<()> {
     let port: u16 = env::var("PORT").ok().and_then(|port| port.parse().ok()).unwrap_or(4221);
     let directory = env::args().skip_while(|arg| arg != "--directory").nth(1).unwrap_or_default();
     let directory = Arc::new(PathBuf::from(directory));
-    // An experiment of hyper's: answers to requests that came together go out together. It loses the
-    // last ones when the connection ends, so it is for the benchmark only, which does not end them.
+    // An experimental option of hyper: it sends the answers to pipelined requests together. It loses the last
+    // answers when the client ends the connection, so use it only for the benchmark, whose clients do not do
+    // that.
     let flushes_together = env::args().any(|arg| arg == "--pipeline-flush");
     let listener = TcpListener::bind(("127.0.0.1", port)).await?;
     loop {
@@ -61,7 +62,8 @@ async fn answer(request: Request<Incoming>, directory: Arc<PathBuf>) -> Result<A
     })
 }
 
-/// Writes beside the place and renames, as the stages do: a file is there as a whole or not at all.
+/// Writes a temporary file beside the target and renames it, as the stages do: a file appears whole or not at
+/// all.
 async fn store(request: Request<Incoming>, path: PathBuf) -> std::io::Result<Answer> {
     static COUNT: AtomicU64 = AtomicU64::new(0);
     let count = COUNT.fetch_add(1, Ordering::Relaxed);

@@ -1,4 +1,4 @@
-//! The endpoints that are measured, with tiny_http, as one would write them with it.
+//! The endpoints that `cargo bench` measures, written with tiny_http in the usual way.
 
 use std::env;
 use std::fs::{self, File};
@@ -33,7 +33,7 @@ fn main() {
 fn answer(mut request: Request, directory: &Path) -> io::Result<()> {
     let url = request.url().to_owned();
     if let Some(text) = url.strip_prefix("/echo/") {
-        let header = Header::from_bytes("Content-Type", "text/plain").expect("valid");
+        let header = Header::from_bytes("Content-Type", "text/plain").expect("a valid header");
         return request.respond(Response::from_string(text).with_header(header));
     }
     let Some(name) = url.strip_prefix("/files/") else {
@@ -46,14 +46,15 @@ fn answer(mut request: Request, directory: &Path) -> io::Result<()> {
     }
     match File::open(path) {
         Ok(file) => {
-            // With its length, and not in chunks, as the others send it.
+            // With Content-Length and not in chunks, like the other servers.
             request.respond(Response::from_file(file).with_chunked_threshold(usize::MAX))
         }
         Err(_) => request.respond(Response::empty(404)),
     }
 }
 
-/// Writes beside the place and renames, as the stages do: a file is there as a whole or not at all.
+/// Writes a temporary file beside the target and renames it, as the stages do: a file appears whole or not at
+/// all.
 fn store(content: &mut dyn Read, path: &Path) -> io::Result<()> {
     static COUNT: AtomicU64 = AtomicU64::new(0);
     let count = COUNT.fetch_add(1, Ordering::Relaxed);

@@ -1,5 +1,5 @@
-//! Stage 13 with one mistake, chosen by its name on the command line; tests/wrong_servers.rs says
-//! which check must catch it. Look for `is("…")`: that is where the mistake is.
+//! Stage 13 with one mistake, which the environment variable `MISTAKE` names. tests/wrong_servers.rs says which
+//! check must catch each of them. Search for `is("…")` to find the mistake.
 
 use std::env;
 use std::io::{self, ErrorKind, Read};
@@ -14,7 +14,7 @@ const SECOND: Duration = Duration::from_secs(1);
 
 const MALFORMED: Refused = Refused { status: 400, why: "the body is not made of chunks" };
 
-/// Whether this is the mistake that was chosen.
+/// Whether `MISTAKE` has this name.
 fn is(name: &str) -> bool {
     static CHOSEN: OnceLock<String> = OnceLock::new();
     CHOSEN.get_or_init(|| env::var("MISTAKE").unwrap_or_default()) == name
@@ -147,7 +147,7 @@ fn countdown(request: &Request, from: u32) -> Response {
             let chunk = format!("{:x}\r\n{line}\r\n", line.len());
             let bytes = if is_old { line } else { chunk };
             if is("empty-chunks") && number < from {
-                client.write_all(b"0\r\n\r\n")?; // nothing to send at the moment
+                client.write_all(b"0\r\n\r\n")?; // the mistake: there is nothing to send now
             }
             if is("collected-stream") {
                 collected.extend_from_slice(bytes.as_bytes());

@@ -1,8 +1,8 @@
-//! A small server with one mistake, chosen by its name on the command line, such as
-//! `wrong counts-characters`. Each is one that people really make; tests/wrong_servers.rs says
-//! which check must catch it. Some names are no mistakes but other styles, which must pass.
+//! A small server with one mistake, which the command line names, such as `wrong counts-characters`. Learners
+//! really make these mistakes. tests/wrong_servers.rs says which check must catch each of them. Some names are not
+//! mistakes but other styles, which must pass.
 //!
-//! Look for `is("…")`: that is where the mistake is.
+//! Search for `is("…")` to find the mistake.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -51,7 +51,7 @@ struct Server {
     max_connections: u64,
     head_timeout: Option<Duration>,
     is_stopping: AtomicBool,
-    /// The client that came last.
+    /// The client that connected last.
     latest: Mutex<Option<TcpStream>>,
 }
 
@@ -61,7 +61,7 @@ struct Request {
     head: String,
     /// Names in lower case.
     headers: HashMap<String, Vec<u8>>,
-    /// What was read after the blank line.
+    /// The bytes after the blank line that have been read already.
     rest: Vec<u8>,
 }
 
@@ -89,7 +89,7 @@ fn main() {
         is_stopping: AtomicBool::new(false),
         latest: Mutex::new(None),
     });
-    // Without the line number, which changes with this file, and stands in a report.
+    // The message goes into a report, so leave out the line number, which changes with this file.
     panic::set_hook(Box::new(|panic| {
         let said = panic.payload().downcast_ref::<String>().map_or("", String::as_str);
         eprintln!("thread 'main' panicked: {}", said);
@@ -105,23 +105,23 @@ fn main() {
     if server.is("style-slow-start") || other.is_some() {
         thread::sleep(Duration::from_millis(1500));
     }
-    let port = env::var("PORT").expect("the checks set it").parse().expect("a port");
-    let port: u16 = if server.is("another-port") { 0 } else { port }; // 0: any free one
+    let port = env::var("PORT").expect("the checks set PORT").parse().expect("a port");
+    let port: u16 = if server.is("another-port") { 0 } else { port }; // 0: any free port
     let listener = TcpListener::bind(("127.0.0.1", port)).expect("the port is free");
-    let address = listener.local_addr().expect("it is bound");
+    let address = listener.local_addr().expect("the listener is bound");
     eprintln!("Server started at http://localhost:{}", address.port());
     if server.is("waits-for-idle-clients") {
         let stopping = Arc::clone(&server);
         let stop = move || {
             stopping.is_stopping.store(true, Ordering::SeqCst);
-            let _ = TcpStream::connect(address); // wakes it up
+            let _ = TcpStream::connect(address); // wakes up accept
         };
-        common::on_stop(stop).expect("it can be stopped");
+        common::on_stop(stop).expect("the handler for signals can be set");
     }
     server.accept(&listener);
     drop(listener);
     while server.connections.load(Ordering::SeqCst) > 0 {
-        thread::sleep(Duration::from_millis(10)); // an idle one may stay as long as it likes
+        thread::sleep(Duration::from_millis(10)); // the mistake: an idle connection may stay open forever
     }
 }
 
@@ -155,7 +155,7 @@ impl Server {
                 } else if self.is("one-at-a-time") || self.is("spins-when-a-client-leaves") {
                     self.handle_quietly(stream);
                 } else if self.is("one-variable-for-all") {
-                    *self.latest.lock().expect("no panic holds it") = Some(stream);
+                    *self.latest.lock().expect("no thread panics") = Some(stream);
                     let server = Arc::clone(self);
                     thread::spawn(move || server.handle_latest());
                 } else if self.is("unwraps-everything") {
@@ -175,8 +175,8 @@ impl Server {
     }
 
     fn handle_latest(&self) {
-        thread::sleep(Duration::from_millis(1)); // as a thread that begins when it can
-        let latest = self.latest.lock().expect("no panic holds it");
+        thread::sleep(Duration::from_millis(1)); // as if the thread began a little later
+        let latest = self.latest.lock().expect("no thread panics");
         let stream = latest.as_ref().and_then(|stream| stream.try_clone().ok());
         drop(latest);
         stream.into_iter().for_each(|stream| self.handle_quietly(stream));
@@ -260,7 +260,7 @@ impl Server {
         PERSISTENT.contains(&self.variant.as_str())
     }
 
-    /// Separates the request's body from what comes after it, which is returned.
+    /// Separates the body of the request from the bytes after it, and returns the latter.
     fn later_requests(&self, request: &mut Request, stream: &mut TcpStream) -> io::Result<Vec<u8>> {
         let waits = request.headers.contains_key("expect") && !self.is("waits-for-the-body-first");
         if !self.persists() || waits {
@@ -516,7 +516,7 @@ impl Server {
         if self.is("joins-blindly") || self.is("stores-anywhere") && method == "POST" {
             return Some(path);
         } else if self.is("compares-prefixes") {
-            return path.starts_with(directory).then_some(path); // `..` is still in it
+            return path.starts_with(directory).then_some(path); // but the path still contains `..`
         } else if self.is("follows-links") {
             let plain = |part| matches!(part, std::path::Component::Normal(_));
             return Path::new(name).components().all(plain).then_some(path);
