@@ -117,7 +117,8 @@ fn a_stage_that_is_done_is_celebrated_and_the_next_is_explained_when_it_is_begun
 
 Your server must (docs/05-headers.md):
 
-  1. answer `GET /user-agent` with 200, `Content-Type: text/plain`, and the value of the header `User-Agent` as the body;
+  1. answer `GET /user-agent` with 200, `Content-Type: text/plain`, and the value of the header `User-Agent` as the
+     body;
 
 Error: the status is 404, not 200
 

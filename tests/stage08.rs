@@ -84,7 +84,7 @@ fn stores_the_body() -> Check {
 fn takes_a_body_in_pieces() -> Check {
     let server = Server::start_with_directory("stage08")?;
     let why = "The body may arrive with the head, after it, or in many pieces. You may have read some of it \
-               together with the head. Then read the rest.";
+               together with the head. Count those bytes, and read only the rest.";
     for (name, piece) in [("a", 1), ("b", 7)] {
         let request = server.request("POST", &format!("/files/{name}")).body("two\r\n\r\nlines");
         request.send_body_in_pieces(piece).status(201).because(why)?;

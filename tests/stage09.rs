@@ -24,7 +24,8 @@ fn compresses_when_asked() -> Check {
 #[test]
 fn does_not_compress_otherwise() -> Check {
     let server = Server::start("stage09")?;
-    let why = "This client does not accept gzip, so it cannot decompress the body. Send the text as it is.";
+    let why = "This client did not ask for gzip, so it may not be able to decompress the body. Send the text as \
+               it is.";
     server
         .get(&format!("/echo/{TEXT}"))
         .status(200)

@@ -113,11 +113,9 @@ fn turns_clients_away_when_it_is_full() -> Check {
         client.send(
             b"POST /files/a HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n",
         )?;
-        client
-            .expect_interim(100)
-            .map_err(|failure| server.finish(failure.why("This is one of three clients, and --max-connections 3 \
-                                                          allows them all. It sends its body after 100 \
-                                                          Continue.")))?;
+        client.expect_interim(100).map_err(|failure| {
+            server.finish(failure.why("--max-connections 3 allows three clients."))
+        })?;
     }
     let answer = server.get("/").status(503).with("Retry-After");
     answer.because(why)?;

@@ -330,7 +330,7 @@ fn compresses_files_while_it_reads_them() -> Check {
     let answer = server.get("/files/numbers").status(200).header("Content-Length", "1600000");
     answer
         .body(&content)
-        .because("This client does not accept gzip. Send the file as before, with its length.")
+        .because("This client did not ask for gzip. Send the file as before, with its length.")
 }
 
 #[test]

@@ -185,8 +185,8 @@ fn last_stage(style: &str) -> usize {
     }
 }
 
-/// Correct servers for the later stages, where HTTP leaves a choice, and the checks that they must pass: one, or
-/// all of the stage.
+/// Correct servers for the later stages, which choose differently where HTTP leaves a choice, and the checks that
+/// they must pass: one check, or all checks of the stage.
 const CHOICES: &[(&str, usize, Option<&str>)] = &[
     ("styles:open-refusals", 10, None),
     ("styles:open-refusals", 11, None),

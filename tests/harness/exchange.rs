@@ -250,10 +250,7 @@ impl Exchange {
             Some(coding) if !coding.eq_ignore_ascii_case("identity") => Err(Failure::new(format!(
                 "the body is compressed ({coding})"
             ))
-            .cause(
-                "The request does not accept this coding in Accept-Encoding, so the client may not be able to \
-                 decompress the body.",
-            )
+            .cause("The client did not say in Accept-Encoding that it can decompress this coding.")
             .read("docs/09-gzip.md")),
             _ => same_bytes(expected, &answer.body),
         })

@@ -1,5 +1,6 @@
-//! Stages 11 to 13 in another style, chosen by `STYLE`: each is right by HTTP, and the checks must accept it.
-//! tests/wrong_servers.rs says which of them. Look for `is("…")`: that is where the style is.
+//! Stages 11 to 13 in another style, which the environment variable `STYLE` names. HTTP allows each of these
+//! styles, so the checks must accept them. tests/wrong_servers.rs says which checks. Search for `is("…")` to find
+//! the style.
 
 use std::env;
 use std::io::{self, Read, Write};
@@ -13,7 +14,7 @@ use common::{
     Transfer, Transport,
 };
 
-/// Whether this is the style that was chosen.
+/// Whether `STYLE` has this name.
 fn is(name: &str) -> bool {
     static CHOSEN: OnceLock<String> = OnceLock::new();
     CHOSEN.get_or_init(|| env::var("STYLE").unwrap_or_default()) == name
@@ -32,7 +33,7 @@ fn main() -> ExitCode {
     })
 }
 
-/// Stage 11: nothing has been checked of the request but where it ends.
+/// Stage 11: only the end of the request is known. Everything else still has to be checked.
 fn answer(request: Result<&Request, Refused>, files: &Directory) -> Response {
     let response = match request {
         Err(refused) => Response::refused(refused),
@@ -45,7 +46,7 @@ fn answer(request: Result<&Request, Refused>, files: &Directory) -> Response {
     response.header("Date", common::date())
 }
 
-/// Stages 12 and 13: the limits are those of the command line.
+/// Stages 12 and 13, with the limits of the command line.
 fn attend(client: &Client, files: &Directory, limits: Limits) -> io::Result<()> {
     let (mut connection, mut socket) = (Connection::new(limits), Socket(client));
     loop {
@@ -127,7 +128,7 @@ fn fetch(request: &Request, files: &Directory, name: Rest) -> io::Result<Respons
     Ok(response.header("Vary", "Accept-Encoding"))
 }
 
-/// The length of a countdown is known before it has been sent.
+/// A countdown with `Content-Length`: its length is known before it is sent.
 fn countdown(from: u32) -> Response {
     let lines: Vec<String> = (1..=from).rev().map(|number| format!("{number}\n")).collect();
     let length = lines.concat().len();
