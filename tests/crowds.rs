@@ -39,9 +39,9 @@ fn on_each(check: impl Fn(&Server, &mut [Connection], u64) -> Check) -> Check {
     let number = crowd();
     for stage in LIMITED {
         let most = number.to_string();
-        let patient =
+        let long_timeouts =
             ["--max-connections", &most, "--idle-timeout", "600", "--head-timeout", "600"];
-        let server = Server::start_own_with_args(stage, &patient)?;
+        let server = Server::start_own_with_args(stage, &long_timeouts)?;
         let first = server.connect()?; // wait until the server listens
         let before = server.peak_memory()?;
         drop(first);

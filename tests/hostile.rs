@@ -137,7 +137,7 @@ fn expect_to_be_given_up(server: &Server, log: &str) -> Check {
     let mut client = server.connect()?;
     let start = Instant::now();
     client.send(b"GET / HTTP/1.1\r\nHost:")?;
-    client.expect_hang_up(TIME_LIMIT)?;
+    client.expect_close(TIME_LIMIT)?;
     expect_service(server)?;
     expect_log(server, log)?;
     if start.elapsed() < PROMISED {
@@ -185,7 +185,7 @@ fn a_client_that_stops_reading_is_given_up() -> Check {
                 Failure::new(format!("this check cannot prepare its files: {error}"))
             })?;
         let mut deaf = server.connect()?;
-        deaf.go_deaf();
+        deaf.shrink_receive_buffer();
         deaf.send(b"GET /files/large HTTP/1.1\r\nHost: a\r\n\r\n")?;
         let mut gone = server.connect()?;
         gone.send(b"GET /files/large HTTP/1.1\r\nHost: a\r\n\r\n")?;
@@ -290,7 +290,7 @@ fn a_body_needs_a_length_that_can_be_stored() -> Check {
 }
 
 #[test]
-fn only_who_waits_for_100_continue_gets_it() -> Check {
+fn sends_100_continue_only_when_expected() -> Check {
     on_each(&["stage08", "stage09", "stage10", "stage11", "stage12", "stage13"], |server| {
         let mut client = server.connect()?;
         client

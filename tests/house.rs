@@ -134,7 +134,7 @@ fn common_tells_the_stage_of_each_module() {
 }
 
 #[test]
-fn the_arrows_between_the_files_of_common_run_down() {
+fn files_of_common_use_only_lower_ones() {
     let library = read("common/src/lib.rs");
     let modules = modules(&library);
     let height = |module: &str| modules.iter().position(|(name, _)| *name == module);
@@ -222,7 +222,7 @@ fn names_and_numbers_match_everywhere() {
 }
 
 #[test]
-fn gzip_is_paid_for_by_the_stages_that_teach_it() {
+fn only_stages_that_teach_gzip_depend_on_flate2() {
     for stage in stages() {
         let needs_it = read(format!("stages/{stage}/Cargo.toml")).contains("flate2");
         let teaches_it = matches!(number(&stage), 9 | 13); // 13 compresses files while it reads them

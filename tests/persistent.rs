@@ -33,8 +33,8 @@ fn an_idle_connection_is_closed_quietly() -> Check {
         let mut idle = server.connect()?;
         idle.send(b"GET /echo/a HTTP/1.1\r\nHost: a\r\n\r\n")?;
         server.answer(&mut idle).status(200).because("This is an ordinary request.")?;
-        silent.expect_hang_up(TIME_LIMIT)?;
-        idle.expect_hang_up(TIME_LIMIT)?;
+        silent.expect_close(TIME_LIMIT)?;
+        idle.expect_close(TIME_LIMIT)?;
         let log = server.output();
         if log.lines().count() != 2 {
             return Err(Failure::new("the log should have two lines").output(&log));
@@ -57,12 +57,12 @@ fn http_1_0_persists_if_it_asks_for_it() -> Check {
         }
         client.send(b"GET /echo/three HTTP/1.0\r\nConnection: keep-alive, close\r\n\r\n")?;
         server.answer(&mut client).closing().because("If Connection lists both, close wins.")?;
-        client.expect_hang_up(TIME_LIMIT)
+        client.expect_close(TIME_LIMIT)
     })
 }
 
 #[test]
-fn requests_may_be_pipelined_as_deep_as_one_likes() -> Check {
+fn a_thousand_requests_may_be_pipelined() -> Check {
     on_each(|server| {
         let mut client = server.connect()?;
         let requests: Vec<_> = (0..1000)
@@ -87,7 +87,7 @@ fn a_body_that_is_too_large_to_skip_ends_the_connection() -> Check {
             .status(404)
             .closing()
             .because("The body is too large to skip.")?;
-        client.expect_hang_up(TIME_LIMIT)
+        client.expect_close(TIME_LIMIT)
     })
 }
 
@@ -101,7 +101,7 @@ fn a_body_that_may_never_come_ends_the_connection() -> Check {
         )?;
         let answer = server.answer(&mut client).status(404).closing();
         answer.because("A refused client may send its body or not.")?;
-        client.expect_hang_up(TIME_LIMIT)
+        client.expect_close(TIME_LIMIT)
     })
 }
 
@@ -117,7 +117,7 @@ fn nothing_after_a_refused_request_is_answered() -> Check {
         let answer = server.answer(&mut client).status(400).closing();
         answer.because("The server cannot know where a malformed request ends.")?;
         client.send(b"GET /echo/three HTTP/1.1\r\nHost: a\r\n\r\n")?;
-        client.expect_hang_up(TIME_LIMIT)?;
+        client.expect_close(TIME_LIMIT)?;
         if server.output().contains("three") {
             return Err(Failure::new("the server read a request after a refused one"));
         }

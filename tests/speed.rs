@@ -136,7 +136,7 @@ fn start(directory: &TempDir) -> Vec<Contestant> {
         let running = running.unwrap_or_else(|error| panic!("cannot start {name}: {error}"));
         Contestant { name, port, takes_part, _running: running }
     };
-    let patient = &["--idle-timeout", "600", "--max-connections", "2000", "--quiet"][..];
+    let long_timeouts = &["--idle-timeout", "600", "--max-connections", "2000", "--quiet"][..];
     let always: fn(&Scenario) -> bool = |_| true;
     vec![
         run(YARDSTICK, rival("rival-hyper"), &[], |scenario| scenario.depth == 1),
@@ -145,8 +145,8 @@ fn start(directory: &TempDir) -> Vec<Contestant> {
         run("tiny_http", rival("rival-tiny-http"), &[], always),
         run("stage 06", own("stage06"), &[], |scenario| scenario.is_for_all),
         run("stage 10", own("stage10"), &[], always),
-        run("stage 12", own("stage12"), patient, always),
-        run("stage 13", own("stage13"), patient, always),
+        run("stage 12", own("stage12"), long_timeouts, always),
+        run("stage 13", own("stage13"), long_timeouts, always),
     ]
 }
 

@@ -20,7 +20,7 @@ fn expect_echo(server: &Server, client: &mut Connection, text: &str, why: &str) 
 
 /// Expects that the server closes the connection, now that it has answered.
 fn expect_close(server: &Server, client: Connection, why: &str) -> Check {
-    let closed = client.expect_hang_up(TIMEOUT);
+    let closed = client.expect_close(TIMEOUT);
     closed.map_err(|failure| server.finish(failure.why(why)))
 }
 
@@ -115,7 +115,7 @@ fn answers_requests_that_were_sent_at_once() -> Check {
 }
 
 #[test]
-fn a_body_that_nobody_reads_is_not_the_next_request() -> Check {
+fn an_unread_body_is_not_the_next_request() -> Check {
     let server = Server::start("stage10")?;
     let body = b"GET /echo/smuggled HTTP/1.1\r\nHost: a\r\n\r\n";
     let post = "POST /nowhere";

@@ -42,7 +42,7 @@ fn limits_what_it_reads() -> Check {
 }
 
 #[test]
-fn gives_up_slow_requests() -> Check {
+fn times_out_slow_requests() -> Check {
     let server = Server::start_with_args("stage12", &["--head-timeout", "1"])?;
     let mut client = server.connect()?;
     client.send(b"GET / HTTP/1.1\r\nHost: a\r\nX: ")?;
@@ -64,7 +64,7 @@ fn gives_up_slow_requests() -> Check {
 }
 
 #[test]
-fn gives_up_slow_bodies() -> Check {
+fn times_out_slow_bodies() -> Check {
     let server = Server::start_with_args("stage12", &["--body-timeout", "1"])?;
     let mut client = server.connect()?;
     client.send(b"POST /files/a HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\nhello")?;
@@ -82,7 +82,7 @@ fn closes_idle_connections() -> Check {
     server.answer(&mut client).status(200).because("This is an ordinary request.")?;
     let why = "The client got its answer and sends nothing more, so the connection is idle. Your server was \
                started with --idle-timeout 1. Close the connection after one second.";
-    client.expect_hang_up(TIMEOUT).map_err(|failure| server.finish(failure.why(why)))
+    client.expect_close(TIMEOUT).map_err(|failure| server.finish(failure.why(why)))
 }
 
 #[test]
@@ -96,14 +96,14 @@ fn waiting_between_requests_is_not_slow() -> Check {
     let why = "This client waits for 1.5 seconds between two requests, which is not too long. --head-timeout 1 \
                is the time for one head, from its first byte. --idle-timeout 60 is the time between two \
                requests.";
-    let paused = client.expect_silence(Duration::from_millis(1500));
+    let paused = client.expect_idle(Duration::from_millis(1500));
     paused.map_err(|failure| server.finish(failure.why(why)))?;
     client.send(request)?;
     server.answer(&mut client).status(200).body("again").because(why)
 }
 
 #[test]
-fn turns_clients_away_when_it_is_full() -> Check {
+fn refuses_clients_when_it_is_full() -> Check {
     let server = Server::start_with_args("stage12", &["--max-connections", "3"])?;
     let why = "Your server was started with --max-connections 3. Three clients are in the middle of an upload, \
                and this client is the fourth. Answer 503 Service Unavailable, and say in Retry-After when to \

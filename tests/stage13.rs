@@ -227,7 +227,7 @@ fn knows_no_other_transfer_coding() -> Check {
 }
 
 #[test]
-fn chunks_that_nobody_reads_are_not_the_next_request() -> Check {
+fn unread_chunks_are_not_the_next_request() -> Check {
     let server = Server::start("stage13")?;
     let smuggled = "GET /echo/smuggled HTTP/1.1\r\nHost: a\r\n\r\n";
     let body = format!("{:x}\r\n{smuggled}\r\n0\r\n\r\n", smuggled.len());

@@ -130,7 +130,7 @@ fn read_answer(stream: &mut TcpStream) -> io::Result<String> {
 }
 
 #[test]
-fn a_log_that_nobody_reads_stops_nothing() {
+fn an_unread_log_does_not_block() {
     for stage in ["stage06", "stage10", "stage13"] {
         let (reader, writer) = UnixStream::pair().expect("a pair of sockets");
         let mut server = Server::start_with(stage, "", &[], OwnedFd::from(writer).into());
@@ -262,7 +262,7 @@ fn without_a_stdout_it_says_nothing_and_serves() {
 }
 
 #[test]
-fn more_clients_than_descriptors_hang_nobody() {
+fn more_clients_than_descriptors_are_all_served() {
     let (reader, writer) = UnixStream::pair().expect("a pair of sockets");
     let mut server =
         Server::start_with("stage13", "ulimit -n 256", &[], OwnedFd::from(writer).into());
@@ -309,7 +309,7 @@ fn many_clients_at_once_may_wait_to_be_accepted() {
 }
 
 #[test]
-fn a_server_that_was_stopped_and_goes_on_blames_nobody() {
+fn a_paused_server_does_not_time_out_clients() {
     for stage in ["stage12", "stage13"] {
         let mut server = Server::start(stage, "", &["--head-timeout", "1", "--idle-timeout", "1"]);
         let mut client = server.connect();
@@ -328,8 +328,8 @@ fn a_server_that_was_stopped_and_goes_on_blames_nobody() {
 
 #[test]
 fn an_idle_client_leaves_its_place_to_a_new_one() {
-    let patient = ["--max-connections", "3", "--idle-timeout", "600"];
-    let mut server = Server::start("stage13", "", &patient);
+    let long_timeouts = ["--max-connections", "3", "--idle-timeout", "600"];
+    let mut server = Server::start("stage13", "", &long_timeouts);
     let ask_and_stay = |client: &mut TcpStream| {
         client.write_all(STAYING.as_bytes()).expect("the server reads");
         read_answer(client).expect("the server answers");

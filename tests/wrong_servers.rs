@@ -36,7 +36,7 @@ const MISTAKES: &[Row] = &[
     ("reads-to-the-end", 2, "answers_200", "no answer within 5 seconds"),
     ("never-answers", 2, "answers_one_client_after_another", "no answer within 5 seconds"),
     ("prints-the-answer", 2, "answers_200", "your server closed the connection without an answer"),
-    ("hangs-up", 2, "answers_200", "your server closed the connection without an answer"),
+    ("closes-without-answer", 2, "answers_200", "your server closed the connection without an answer"),
     ("never-closes", 2, "answers_200", "the answer does not end"),
     ("newline-alone", 2, "answers_200", "a line of the answer ends with \\n alone"),
     ("no-blank-line", 2, "answers_200", "the head of the answer has no end"),
@@ -101,11 +101,11 @@ const MISTAKES: &[Row] = &[
     ("persists-in-http-1-0", 10, "closes_after_http_1_0", "your server does not close the connection"),
     ("forgets-what-it-has-read", 10, "answers_requests_that_were_sent_at_once", "no answer within 5 seconds"),
     ("loses-half-a-request", 10, "half_a_request_waits_for_its_other_half", "the status is 400, not 200"),
-    ("chokes-on-empty-lines", 10, "an_empty_line_before_a_request_is_skipped", "the status is 400, not 200"),
+    ("refuses-empty-lines", 10, "an_empty_line_before_a_request_is_skipped", "the status is 400, not 200"),
     ("mixes-up-headers", 10, "each_request_has_its_own_headers", "the body is \"second\", but the request has no User-Agent"),
     ("waits-for-the-body-first", 10, "a_client_that_waits_is_not_kept_waiting", "no answer within 5 seconds"),
-    ("ignores-bodies-of-get", 10, "a_body_that_nobody_reads_is_not_the_next_request", "the body is \"smuggled\", not \"next\""),
-    ("does-not-skip-bodies", 10, "a_body_that_nobody_reads_is_not_the_next_request", "the body is \"smuggled\", not \"next\""),
+    ("ignores-bodies-of-get", 10, "an_unread_body_is_not_the_next_request", "the body is \"smuggled\", not \"next\""),
+    ("does-not-skip-bodies", 10, "an_unread_body_is_not_the_next_request", "the body is \"smuggled\", not \"next\""),
     ("closes-instead-of-a-length", 10, "every_answer_says_where_it_ends", "the answer does not say how long its body is"),
     ("style-keep-alive", 11, "demands_one_valid_host", "the status is 200, not 400"),
     ("style-keep-alive", 11, "refuses_what_can_be_read_in_two_ways", "the status is 404, not 400"),
@@ -115,16 +115,16 @@ const MISTAKES: &[Row] = &[
     ("sends-no-allow", 11, "knows_what_a_resource_allows", "the answer has no Allow"),
     ("answers-head-in-full", 11, "answers_head_and_options_everywhere", "the answer has a body"),
     ("answers-head-of-404-in-full", 11, "answers_head_and_options_everywhere", "the answer has a body"),
-    ("stands-still", 11, "the_date_goes_on", "for 5 seconds, all answers had the same Date: Sun, 06 Nov 1994 08:49:37 GMT"),
+    ("date-never-changes", 11, "the_date_goes_on", "for 5 seconds, all answers had the same Date: Sun, 06 Nov 1994 08:49:37 GMT"),
     ("style-keep-alive", 11, "sends_the_date", "the answer has no Date"),
     ("writes-dates-its-own-way", 11, "sends_the_date", "Date is \"Sun Nov  6 08:49:37 1994\""),
-    ("style-keep-alive", 12, "gives_up_slow_requests", "your server still waits for the rest of the head after 5 seconds"),
-    ("limits-each-read", 12, "gives_up_slow_requests", "your server still waits for the rest of the head after 5 seconds"),
+    ("style-keep-alive", 12, "times_out_slow_requests", "your server still waits for the rest of the head after 5 seconds"),
+    ("limits-each-read", 12, "times_out_slow_requests", "your server still waits for the rest of the head after 5 seconds"),
     ("counts-from-the-connection", 12, "waiting_between_requests_is_not_slow", "your server closed the connection"),
-    ("style-keep-alive", 12, "gives_up_slow_bodies", "no answer within 5 seconds"),
+    ("style-keep-alive", 12, "times_out_slow_bodies", "no answer within 5 seconds"),
     ("style-keep-alive", 12, "closes_idle_connections", "your server does not close the connection"),
-    ("style-keep-alive", 12, "turns_clients_away_when_it_is_full", "the status is 200, not 503"),
-    ("turns-away-without-a-time", 12, "turns_clients_away_when_it_is_full", "the answer has no Retry-After"),
+    ("style-keep-alive", 12, "refuses_clients_when_it_is_full", "the status is 200, not 503"),
+    ("no-retry-after", 12, "refuses_clients_when_it_is_full", "the answer has no Retry-After"),
     ("waits-for-idle-clients", 12, "finishes_its_work_when_it_is_stopped", "your server does not end after its last request"),
     ("style-keep-alive", 12, "finishes_its_work_when_it_is_stopped", "your server closed the connection without an answer"),
     ("chunks:no-extensions", 13, "takes_a_body_in_chunks", "the status is 400, not 200 (or another 2xx)"),
@@ -139,11 +139,11 @@ const MISTAKES: &[Row] = &[
     ("chunks:forgiving-trailers", 13, "refuses_chunks_that_can_be_read_in_two_ways", "the status is 201, not 400"),
     ("chunks:no-limit", 13, "refuses_chunks_that_can_be_read_in_two_ways", "no answer within 5 seconds"),
     ("never-persists", 13, "knows_no_other_transfer_coding", "the answer does not say Connection: close"),
-    ("style-keep-alive", 13, "chunks_that_nobody_reads_are_not_the_next_request", "the status is 400, not 200"),
+    ("style-keep-alive", 13, "unread_chunks_are_not_the_next_request", "the status is 400, not 200"),
     ("style-keep-alive", 13, "tells_a_client_that_waits_with_its_chunks", "the status is 400, not 100"),
-    ("chunks:takes-a-part-for-the-whole", 13, "an_upload_that_breaks_off_leaves_nothing", "an interrupted upload left a file behind: b"),
+    ("chunks:stores-incomplete-bodies", 13, "an_upload_that_breaks_off_leaves_nothing", "an interrupted upload left a file behind: b"),
     ("chunks:collected-stream", 13, "sends_what_there_is_as_it_comes", "the first line of the countdown"),
-    ("chunks:impatient", 13, "sends_what_there_is_as_it_comes", "the countdown from 3 took only"),
+    ("chunks:counts-too-fast", 13, "sends_what_there_is_as_it_comes", "the countdown from 3 took only"),
     ("chunks:empty-chunks", 13, "sends_what_there_is_as_it_comes", "bytes follow the last chunk, which has size 0"),
     ("chunks:no-last-chunk", 13, "sends_what_there_is_as_it_comes", "the chunked body does not end"),
     ("chunks:chunks-for-everyone", 13, "sends_no_chunks_to_http_1_0", "the answer has Transfer-Encoding: chunked"),
@@ -156,9 +156,9 @@ const MISTAKES: &[Row] = &[
 const UNSTEADY: [&str; 5] = [
     "02-answers-unread.takes_a_long_request",
     "06-one-variable-for-all.everyone_gets_their_own_answer",
-    "12-style-keep-alive.gives_up_slow_requests",
-    "12-limits-each-read.gives_up_slow_requests",
-    "13-impatient.sends_what_there_is_as_it_comes",
+    "12-style-keep-alive.times_out_slow_requests",
+    "12-limits-each-read.times_out_slow_requests",
+    "13-counts-too-fast.sends_what_there_is_as_it_comes",
 ];
 
 /// Correct servers in other styles.
@@ -194,8 +194,8 @@ const CHOICES: &[(&str, usize, Option<&str>)] = &[
     ("styles:knows-four-methods", 11, None),
     ("styles:says-400", 11, None),
     ("styles:says-400", 12, Some("limits_what_it_reads")),
-    ("styles:says-400", 12, Some("gives_up_slow_requests")),
-    ("styles:says-400", 12, Some("gives_up_slow_bodies")),
+    ("styles:says-400", 12, Some("times_out_slow_requests")),
+    ("styles:says-400", 12, Some("times_out_slow_bodies")),
     ("styles:says-400", 13, None),
     ("styles:replaces-with-204", 13, None),
     ("styles:known-length", 13, None),
@@ -350,7 +350,7 @@ fn each_mistake_gets_its_sentence() {
 fn stage_before(variant: &str) -> Option<usize> {
     // These servers do only what the check that they fail is about, and cannot pass the stage before.
     const PARTIAL: [&str; 4] = [
-        "turns-away-without-a-time",
+        "no-retry-after",
         "limits-each-read",
         "counts-from-the-connection",
         "waits-for-idle-clients",
@@ -361,7 +361,7 @@ fn stage_before(variant: &str) -> Option<usize> {
 }
 
 #[test]
-fn no_mistake_is_blamed_on_the_stage_before() {
+fn mistakes_pass_the_stage_before() {
     let variants: BTreeSet<_> = MISTAKES.iter().map(|(variant, ..)| *variant).collect();
     let variants: Vec<_> = variants.into_iter().collect();
     let complaints = complaints(&variants, |variant| {

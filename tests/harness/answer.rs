@@ -295,7 +295,7 @@ fn read_length(
         if let Err(ending) = connection.receive_more(begin) {
             let found = connection.unread().len() - start;
             let stays_open = matches!(ending, Ending::Silent);
-            let silence = if stays_open { ", and no more arrive" } else { "" };
+            let silence = if stays_open { ", and the connection stays open" } else { "" };
             let problem =
                 format!("Content-Length is {length}, but the body has {found} bytes{silence}");
             let why = match find(&head.headers, "Content-Encoding") {
@@ -333,7 +333,7 @@ fn surplus(connection: &mut Connection, start: usize, length: usize, begin: Inst
     }
     let problem = format!("Content-Length is {length}, but the body has {found} bytes");
     let failure = Failure::new(problem).read(LENGTHS);
-    if let Some(cause) = text::decoded_twice(body) {
+    if let Some(cause) = text::explain_latin_1(body) {
         return failure.cause(cause);
     }
     let text = String::from_utf8_lossy(body);

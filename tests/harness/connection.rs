@@ -8,7 +8,7 @@ use crate::answer::{self, Answer};
 use crate::{Failure, TIMEOUT};
 
 /// How long to wait after each part of a request, to see whether the server answers too early.
-const TEMPTATION: Duration = Duration::from_millis(1);
+const EARLY_ANSWER: Duration = Duration::from_millis(1);
 
 /// How long a whole answer may take, however many pieces it arrives in.
 const WHOLE_ANSWER: Duration = Duration::from_secs(60);
@@ -99,7 +99,7 @@ impl Connection {
     ) -> Result<(), Failure> {
         for (index, part) in parts.into_iter().enumerate() {
             if index > 0 {
-                self.expect_silence(TEMPTATION)?;
+                self.expect_silence(EARLY_ANSWER)?;
             }
             self.send(part)?;
         }
@@ -127,6 +127,19 @@ impl Connection {
         }
     }
 
+    /// Waits for `time` between two requests, during which the server should keep the connection open.
+    ///
+    /// # Errors
+    ///
+    /// When the server sends something or closes the connection.
+    pub fn expect_idle(&mut self, time: Duration) -> Result<(), Failure> {
+        match self.receive(time) {
+            Err(Ending::Silent) => Ok(()),
+            Ok(()) => Err(self.failure("your server sends something that no request asked for")),
+            Err(_) => Err(self.failure("your server closes the connection between two requests")),
+        }
+    }
+
     /// Waits for more bytes of the answer, but no longer than `time`.
     ///
     /// # Errors
@@ -148,7 +161,7 @@ impl Connection {
     /// When the server does not close the connection within 5 seconds.
     pub fn leave(self) -> Result<(), Failure> {
         let _ = self.stream.shutdown(Shutdown::Write);
-        self.expect_hang_up(TIMEOUT).map_err(|failure| {
+        self.expect_close(TIMEOUT).map_err(|failure| {
             failure.cause(
                 "The client has closed its side of the connection, so every read returns 0 bytes at once. A \
                  loop that waits for more bytes must end then.",
@@ -158,7 +171,7 @@ impl Connection {
 
     /// Makes the receive buffer small, so that the connection accepts only some kilobytes that the check does
     /// not read. A client that hangs behaves like this.
-    pub fn go_deaf(&self) {
+    pub fn shrink_receive_buffer(&self) {
         let _ = socket2::SockRef::from(&self.stream).set_recv_buffer_size(4096);
     }
 
@@ -167,7 +180,7 @@ impl Connection {
     /// # Errors
     ///
     /// When it sends nothing for `time` and does not close the connection.
-    pub fn expect_hang_up(mut self, time: Duration) -> Result<(), Failure> {
+    pub fn expect_close(mut self, time: Duration) -> Result<(), Failure> {
         loop {
             match self.receive(time) {
                 Ok(()) => {}

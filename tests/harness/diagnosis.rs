@@ -59,7 +59,7 @@ pub(crate) fn ended(status: ExitStatus, output: &str, was_reached: bool) -> Fail
 /// The failure if a server listens on another address or port than it should. `taken` are the ports on which
 /// other programs listened before it was started.
 pub(crate) fn elsewhere(process: &mut Process, wanted: u16, taken: &[u16]) -> Option<Failure> {
-    if let Some(found) = port::of_processes(&process.family()) {
+    if let Some(found) = port::of_processes(&process.process_tree()) {
         if found.iter().any(|address| port::reaches_localhost(address, wanted)) {
             return None; // it has begun to listen since the last attempt
         }
@@ -90,24 +90,25 @@ fn wrong_port(wanted: u16, found: u16) -> Failure {
 
 /// Whether a server is busy although it has nothing to do: one of its threads is running each time that this
 /// looks. Always false except on Linux.
-pub(crate) fn spins(family: &[u32]) -> bool {
+pub(crate) fn spins(process_tree: &[u32]) -> bool {
     const LOOKS: u32 = 20;
     const PAUSE: Duration = Duration::from_millis(25);
-    let mut never_waiting = running_threads(family);
+    let mut never_waiting = running_threads(process_tree);
     for _ in 1..LOOKS {
         if never_waiting.is_empty() {
             return false;
         }
         thread::sleep(PAUSE);
-        let running = running_threads(family);
+        let running = running_threads(process_tree);
         never_waiting.retain(|thread| running.contains(thread));
     }
     !never_waiting.is_empty()
 }
 
 /// The threads of these processes that are running, or are ready to run (see proc(5)).
-fn running_threads(family: &[u32]) -> Vec<PathBuf> {
-    let folders = family.iter().filter_map(|id| fs::read_dir(format!("/proc/{id}/task")).ok());
+fn running_threads(process_tree: &[u32]) -> Vec<PathBuf> {
+    let folders =
+        process_tree.iter().filter_map(|id| fs::read_dir(format!("/proc/{id}/task")).ok());
     let threads = folders.flatten().flatten().map(|thread| thread.path());
     let runs = |thread: &PathBuf| {
         let stat = fs::read_to_string(thread.join("stat")).unwrap_or_default();

@@ -199,7 +199,7 @@ impl Exchange {
     /// Expects a `Date` in the form of RFC 9110, section 5.6.7: `Sun, 06 Nov 1994 08:49:37 GMT`.
     pub fn dated(self) -> Exchange {
         const EXAMPLE: &str = "Sun, 06 Nov 1994 08:49:37 GMT";
-        self.with("Date").expect("", |answer| {
+        self.with("Date").expect(&format!("in the form {EXAMPLE}"), |answer| {
             let date = answer.header("Date").unwrap_or_default();
             let shape = |character: char| match character {
                 '0'..='9' => '0',
@@ -223,14 +223,14 @@ impl Exchange {
 
     /// Expects that the answer says how long its body is: by `Content-Length` or by `Transfer-Encoding`.
     pub fn framed(self) -> Exchange {
-        self.expect("Content-Length", |answer| {
+        self.expect("Content-Length, or Transfer-Encoding: chunked", |answer| {
             let framing = ["Content-Length", "Transfer-Encoding"];
             if framing.iter().any(|name| answer.header(name).is_some()) {
                 return Ok(());
             }
             let problem = "the answer does not say how long its body is: no Content-Length";
-            let cause = "Without Content-Length, a client cannot tell a complete body from one that was cut \
-                         off. Nor can it use the connection for a second request.";
+            let cause = "A client cannot tell a complete body from one that was cut off, and it cannot use the \
+                         connection for a second request. Send Content-Length, or chunks (stage 13).";
             Err(Failure::new(problem).cause(cause).read(LENGTHS))
         })
     }
@@ -341,8 +341,8 @@ fn same_bytes(expected: &[u8], found: &[u8]) -> Check {
         };
         Failure::new(problem).difference(expected, found)
     };
-    Err(match text::decoded_twice(found) {
-        Some(cause) if found.starts_with(text::doubled(expected).as_bytes()) => {
+    Err(match text::explain_latin_1(found) {
+        Some(cause) if found.starts_with(text::as_latin_1(expected).as_bytes()) => {
             failure.cause(cause)
         }
         _ => failure,

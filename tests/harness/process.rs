@@ -16,7 +16,7 @@ const OUTPUT_TIMEOUT: Duration = Duration::from_millis(500);
 #[derive(Debug)]
 pub(crate) struct Process {
     child: Child,
-    has_children: bool,
+    may_have_children: bool,
     output: Arc<Mutex<Output>>,
 }
 
@@ -29,12 +29,12 @@ struct Output {
 
 impl Process {
     /// Starts `command`. Threads read its output all the time, because it would block on a full pipe.
-    /// `has_children` says whether it may start other programs: to look for them takes some milliseconds.
+    /// `may_have_children` says whether it may start other programs: to look for them takes some milliseconds.
     ///
     /// # Errors
     ///
     /// When the program does not exist or cannot be started.
-    pub(crate) fn start(command: &mut Command, has_children: bool) -> io::Result<Process> {
+    pub(crate) fn start(command: &mut Command, may_have_children: bool) -> io::Result<Process> {
         let mut child =
             command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
         let output = Arc::new(Mutex::new(Output::default()));
@@ -44,7 +44,7 @@ impl Process {
         if let Some(pipe) = child.stderr.take() {
             collect(pipe, &output);
         }
-        Ok(Process { child, has_children, output })
+        Ok(Process { child, may_have_children, output })
     }
 
     /// The exit status of the program, if it has ended.
@@ -68,7 +68,7 @@ impl Process {
 
     /// Kills the program and all processes that it has started.
     pub(crate) fn kill(&mut self) {
-        if self.has_children {
+        if self.may_have_children {
             kill_children(self.child.id());
         }
         let _ = self.child.kill();
@@ -76,8 +76,8 @@ impl Process {
     }
 
     /// The process ids of the program and of all processes that it has started.
-    pub(crate) fn family(&self) -> Vec<u32> {
-        if self.has_children { family(self.id()) } else { vec![self.id()] }
+    pub(crate) fn process_tree(&self) -> Vec<u32> {
+        if self.may_have_children { process_tree(self.id()) } else { vec![self.id()] }
     }
 
     /// The process id.
@@ -113,10 +113,10 @@ fn lock(output: &Mutex<Output>) -> MutexGuard<'_, Output> {
 
 /// A process, and all processes that it has started.
 #[cfg(unix)]
-fn family(parent: u32) -> Vec<u32> {
-    let mut family = vec![parent];
+fn process_tree(parent: u32) -> Vec<u32> {
+    let mut process_tree = vec![parent];
     let listing = Command::new("ps").args(["-A", "-o", "pid=,ppid="]).output();
-    let Ok(listing) = listing else { return family };
+    let Ok(listing) = listing else { return process_tree };
     let listing = String::from_utf8_lossy(&listing.stdout).into_owned();
     let pairs: Vec<(u32, u32)> = listing
         .lines()
@@ -126,11 +126,11 @@ fn family(parent: u32) -> Vec<u32> {
         })
         .collect();
     let mut next = 0;
-    while let Some(&member) = family.get(next) {
-        family.extend(pairs.iter().filter(|(_, parent)| *parent == member).map(|(id, _)| id));
+    while let Some(&member) = process_tree.get(next) {
+        process_tree.extend(pairs.iter().filter(|(_, parent)| *parent == member).map(|(id, _)| id));
         next += 1;
     }
-    family
+    process_tree
 }
 
 /// Whether at least one of these processes is still running.
@@ -149,7 +149,7 @@ pub(crate) fn is_any_alive(ids: &[u32]) -> bool {
 /// would also work, but then Ctrl-C in the terminal would not reach the server.
 #[cfg(unix)]
 fn kill_children(parent: u32) {
-    let children = family(parent).split_off(1);
+    let children = process_tree(parent).split_off(1);
     if !children.is_empty() {
         let ids = children.iter().map(u32::to_string);
         let _ = Command::new("kill").arg("-KILL").args(ids).stderr(Stdio::null()).status();
@@ -157,7 +157,7 @@ fn kill_children(parent: u32) {
 }
 
 #[cfg(windows)]
-fn family(parent: u32) -> Vec<u32> {
+fn process_tree(parent: u32) -> Vec<u32> {
     vec![parent]
 }
 

@@ -27,7 +27,7 @@ pub const TIMEOUT: Duration = Duration::from_secs(5);
 const SHORT_TIMEOUT: Duration = Duration::from_millis(700);
 
 /// Whether a server of this program was found to listen elsewhere.
-static LISTENS_ELSEWHERE: AtomicBool = AtomicBool::new(false);
+static LISTENS_ON_WRONG_PORT: AtomicBool = AtomicBool::new(false);
 
 /// The name of the server's directory, which is inside a temporary directory.
 const SERVED: &str = "shared";
@@ -258,18 +258,18 @@ impl Server {
         let mut process = self.process();
         let was_reached = self.was_reached.load(Ordering::Relaxed);
         // A server may listen on a second port a little before the right one, so this waits for a while.
-        let listened_elsewhere = LISTENS_ELSEWHERE.load(Ordering::Relaxed);
+        let listened_elsewhere = LISTENS_ON_WRONG_PORT.load(Ordering::Relaxed);
         let timeout = if listened_elsewhere && !was_reached { SHORT_TIMEOUT } else { TIMEOUT };
         if start.elapsed() < timeout {
             return Ok(());
         }
         if was_reached {
             let failure = diagnosis::full(error);
-            let spins = diagnosis::spins(&process.family());
+            let spins = diagnosis::spins(&process.process_tree());
             return Err(if spins { failure.cause(diagnosis::SPINS) } else { failure });
         }
         let elsewhere = diagnosis::elsewhere(&mut process, self.port(), &self.taken);
-        LISTENS_ELSEWHERE.store(elsewhere.is_some(), Ordering::Relaxed);
+        LISTENS_ON_WRONG_PORT.store(elsewhere.is_some(), Ordering::Relaxed);
         Err(elsewhere
             .unwrap_or_else(|| diagnosis::unreachable(self.port(), error, &process.output())))
     }
@@ -278,17 +278,17 @@ impl Server {
     /// started, as a shell does.
     #[cfg(unix)]
     pub fn ask_to_stop(&self) -> Vec<u32> {
-        let family = self.process().family();
-        let ids = family.iter().map(u32::to_string);
+        let process_tree = self.process().process_tree();
+        let ids = process_tree.iter().map(u32::to_string);
         let _ = Command::new("kill").arg("-TERM").args(ids).status();
-        family
+        process_tree
     }
 
     /// Waits until all of these processes have ended, but no longer than `time`. Returns whether they have.
     #[cfg(unix)]
-    pub fn all_ended_within(&self, family: &[u32], time: Duration) -> bool {
+    pub fn all_ended_within(&self, process_tree: &[u32], time: Duration) -> bool {
         let deadline = Instant::now() + time;
-        while process::is_any_alive(family) {
+        while process::is_any_alive(process_tree) {
             if Instant::now() > deadline {
                 return false;
             }
@@ -327,7 +327,7 @@ impl Server {
         }
         let failure = match self.is_running() {
             Err(ended) => ended.bytes_of(failure),
-            Ok(()) if failure.is_guess() && diagnosis::spins(&self.process().family()) => {
+            Ok(()) if failure.is_guess() && diagnosis::spins(&self.process().process_tree()) => {
                 failure.cause(diagnosis::SPINS)
             }
             Ok(()) => diagnosis::accident(failure, &self.output()),

@@ -33,7 +33,7 @@ fn route(request: &Request, files: &Directory, limit: u64) -> io::Result<Respons
         ("POST", ("files", Some(name))) => {
             let mut content = Vec::new();
             let decoded = decode(request, limit, &mut content);
-            if !is("takes-a-part-for-the-whole") {
+            if !is("stores-incomplete-bodies") {
                 decoded?;
             }
             files.store_from(name, &content[..])?;
@@ -154,7 +154,7 @@ fn countdown(request: &Request, from: u32) -> Response {
             } else {
                 client.write_all(bytes.as_bytes())?;
             }
-            let pause = if is("impatient") { Duration::from_millis(200) } else { SECOND };
+            let pause = if is("counts-too-fast") { Duration::from_millis(200) } else { SECOND };
             thread::sleep(pause * u32::from(number > 1));
         }
         client.write_all(&collected)?;

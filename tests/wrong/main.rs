@@ -23,17 +23,17 @@ const PERSISTENT: [&str; 22] = [
     "waits-for-idle-clients",
     "style-keep-alive",
     "loses-half-a-request",
-    "chokes-on-empty-lines",
+    "refuses-empty-lines",
     "mixes-up-headers",
     "waits-for-the-body-first",
     "ignores-bodies-of-get",
     "answers-head-of-404-in-full",
-    "stands-still",
+    "date-never-changes",
     "limits-each-read",
     "counts-from-the-connection",
     "sends-no-allow",
     "writes-dates-its-own-way",
-    "turns-away-without-a-time",
+    "no-retry-after",
     "answers-head-in-full",
     "ignores-close",
     "knows-close-alone",
@@ -215,7 +215,7 @@ impl Server {
             if self.is("never-answers") {
                 thread::sleep(Duration::from_secs(60));
             }
-            if self.is("hangs-up") {
+            if self.is("closes-without-answer") {
                 return Ok(());
             }
             let response = self.route(&request, &mut stream)?;
@@ -290,7 +290,7 @@ impl Server {
         }
         let mut piece = [0; 4096];
         let end = loop {
-            if bytes.starts_with(b"\r\n") && !self.is("chokes-on-empty-lines") {
+            if bytes.starts_with(b"\r\n") && !self.is("refuses-empty-lines") {
                 bytes.drain(..2);
             }
             let end = bytes.windows(4).position(|four| four == b"\r\n\r\n");
@@ -381,7 +381,7 @@ impl Server {
             return Ok(Response::new("405 Method Not Allowed", "not here"));
         }
         let is_full = self.connections.load(Ordering::SeqCst) > self.max_connections;
-        if self.is("turns-away-without-a-time") && is_full {
+        if self.is("no-retry-after") && is_full {
             return Ok(Response::new("503 Service Unavailable", "come again"));
         }
         if let Some(text) = path.strip_prefix("/echo/") {
@@ -604,7 +604,7 @@ impl Server {
             response.headers.push(("Date", "Sun, 06 Nov 1994 08:49:37 GMT".into()));
             response.headers.push(("X-Anything", String::new()));
         }
-        if self.is("stands-still") {
+        if self.is("date-never-changes") {
             response = response.header("Date", "Sun, 06 Nov 1994 08:49:37 GMT");
         }
         if self.is("writes-dates-its-own-way") {
