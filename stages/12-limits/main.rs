@@ -55,7 +55,7 @@ fn stop_at_a_signal(server: &Arc<Server>, stop: impl Fn() + Send + 'static) -> i
     common::on_stop(move || {
         if server.is_stopping.swap(true, Ordering::Relaxed) {
             server.files.abandon_uploads();
-            process::exit(130); // it is the second signal: somebody is in a hurry
+            process::exit(130); // the second signal: do not wait any longer
         }
         stop();
     })

@@ -21,7 +21,7 @@ impl Permits {
 
     /// Takes a permit, if there is one left.
     pub fn take(self: &Arc<Permits>) -> Option<Permit> {
-        let mut taken = self.taken.lock().expect("nobody panics while counting");
+        let mut taken = self.taken.lock().expect("no thread panics while counting");
         if *taken >= self.count {
             return None;
         }
@@ -29,10 +29,10 @@ impl Permits {
         Some(Permit(Arc::clone(self)))
     }
 
-    /// Waits until all permits are back, but no longer than `time`, and then keeps them: nobody gets
+    /// Waits until all permits are back, but no longer than `time`, and then keeps them: no caller gets
     /// one any more.
     pub fn take_all_within(&self, time: Duration) {
-        let taken = self.taken.lock().expect("nobody panics while counting");
+        let taken = self.taken.lock().expect("no thread panics while counting");
         let waited = self.came_back.wait_timeout_while(taken, time, |taken| *taken > 0);
         if let Ok((mut taken, _)) = waited {
             *taken += self.count;
@@ -42,7 +42,7 @@ impl Permits {
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        *self.0.taken.lock().expect("nobody panics while counting") -= 1;
+        *self.0.taken.lock().expect("no thread panics while counting") -= 1;
         self.0.came_back.notify_all();
     }
 }

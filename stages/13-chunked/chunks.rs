@@ -152,7 +152,7 @@ pub fn write_chunks(mut source: impl Read, client: &mut dyn Write) -> io::Result
         chunk.extend_from_slice(&block[..count]);
         chunk.extend_from_slice(b"\r\n");
         client.write_all(&chunk)?;
-        client.flush()?; // somebody may be watching
+        client.flush()?; // the client may be waiting for it
         if count == 0 {
             return Ok(()); // an empty chunk is the last one
         }

@@ -1,4 +1,4 @@
-//! Something to be sent whose length nobody waits for.
+//! A body that takes its time: a countdown.
 
 use std::io::{self, Read};
 use std::thread;

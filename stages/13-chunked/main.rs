@@ -1,4 +1,4 @@
-//! Stage 13: bodies whose length nobody knows. Chapter: docs/13-chunked.md
+//! Stage 13: bodies of unknown length. Chapter: docs/13-chunked.md
 
 mod chunks;
 mod countdown;
