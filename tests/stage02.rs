@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use harness::{Check, Server};
+use harness::{Check, Failure, Server};
 
 #[test]
 fn answers_200() -> Check {
@@ -63,6 +63,16 @@ fn goes_on_after_a_client_that_left_too_early() -> Check {
     server.connect()?;
     server.connect()?.send(b"GET / HTTP/1.1\r\n")?;
     server.connect()?.reset();
+    let mut client = server.connect()?;
+    client.send(b"GET / HTTP/1.1\r\nHost: a\r\n")?;
+    let received = client.leave().map_err(|failure| server.finish(failure))?;
+    if received.starts_with(b"HTTP/1.1 200") {
+        return Err(Failure::new("your server answers 200 to half a request")
+            .bytes(b"GET / HTTP/1.1\r\nHost: a\r\n", &received)
+            .why("The client left before the blank line, so there is no request. Close the connection, or answer \
+                  400.")
+            .read(server.chapter()));
+    }
     server.get("/").status(200).because(
         "Three clients left before their requests were complete. When a client has left, every read returns 0 \
          bytes at once. A loop that waits for more bytes must end then. If a read fails, close that connection \

@@ -49,11 +49,22 @@ fn understands_a_request_that_arrives_byte_by_byte() -> Check {
 #[test]
 fn refuses_a_malformed_request_line() -> Check {
     let server = Server::start("stage03")?;
-    for line in ["NONSENSE", "GET /", "GET / HTTP/1.1 and more", "GET / FTP/1.1"] {
+    for line in [
+        "NONSENSE",
+        "GET /",
+        "GET / HTTP/1.1 and more",
+        "GET / FTP/1.1",
+        "GET / HTTP/1.1 ",
+        " / HTTP/1.1",
+        "GET  HTTP/1.1",
+    ] {
         server.send(format!("{line}\r\n\r\n").as_bytes()).status(400).because(
             "This request line is malformed. Answer 400 Bad Request. A request line is a method, a target and a \
              version such as HTTP/1.1, with one space between them.",
         )?;
     }
-    Ok(())
+    server
+        .send(b"GET ? HTTP/1.1\r\n\r\n")
+        .refused()
+        .because("This target is a query without a path. Answer 400, or 404, but answer.")
 }

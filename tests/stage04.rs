@@ -34,15 +34,23 @@ fn describes_the_body() -> Check {
 #[test]
 fn decodes_percent_escapes() -> Check {
     let server = Server::start("stage04")?;
-    for (path, text) in
-        [("/echo/two%20words", "two words"), ("/echo/what%3F", "what?"), ("/echo/100%25", "100%")]
-    {
+    for (path, text) in [
+        ("/echo/two%20words", "two words"),
+        ("/echo/what%3F", "what?"),
+        ("/echo/100%25", "100%"),
+        ("/echo/1+1", "1+1"),
+    ] {
         server.get(path).status(200).body(text).because(
             "Some bytes cannot appear in a path. They are written as % and two hexadecimal digits: %20 is a \
              space (RFC 3986, section 2.1). Decode the path before you use it.",
         )?;
     }
-    Ok(())
+    let answer = server.get("/echo/%ff").no_server_error();
+    let is_sent = answer.has_status(200);
+    let answer = if is_sent { answer.body(b"\xff") } else { answer.refused() };
+    answer.because(
+        "The byte ff is not UTF-8. Answer 400, or send it as it is, but do not replace it.",
+    )
 }
 
 #[test]
@@ -57,7 +65,7 @@ fn counts_bytes_not_characters() -> Check {
 #[test]
 fn refuses_broken_escapes() -> Check {
     let server = Server::start("stage04")?;
-    for path in ["/echo/100%", "/echo/%4", "/echo/%zz"] {
+    for path in ["/echo/100%", "/echo/%4", "/echo/%zz", "/echo/%+4", "/echo/%-1"] {
         server.get(path).status(400).because(
             "A % must be followed by two hexadecimal digits. Otherwise, answer 400. Do not guess what the \
              client meant: another program may guess differently and see a different path.",

@@ -177,6 +177,31 @@ fn no_upload_leads_out_of_the_directory() -> Check {
 }
 
 #[test]
+fn stores_nothing_that_is_no_file() -> Check {
+    let server = Server::start_with_directory("stage08")?;
+    let folder = server.directory().join("folder");
+    fs::create_dir(&folder)
+        .map_err(|error| Failure::new(format!("this check cannot prepare its files: {error}")))?;
+    for path in ["/files/", "/files/folder", "/files/folder/"] {
+        let why = "This is an empty name, or that of a folder, so no file can have it: answer 404, or another 4xx. \
+                   Check the name before you read the body.";
+        server.request("POST", path).body("hello").send().refused().because(why)?;
+        expect_files(&server, &["folder"]).map_err(|failure| failure.why(why))?;
+        if !folder.is_dir() {
+            let problem = format!("POST {path} has replaced a folder by a file");
+            return Err(Failure::new(problem).why(why).read(server.chapter()));
+        }
+    }
+    drop(server); // there may be one port for all
+    let without_directory = Server::start("stage08")?;
+    let request = without_directory.request("POST", "/files/a").body("hello");
+    request.send().refused().because(
+        "The server was started without --directory, so there is nowhere to store a file: answer 404, or another \
+         4xx.",
+    )
+}
+
+#[test]
 fn tells_a_waiting_client_to_go_on() -> Check {
     let server = Server::start_with_directory("stage08")?;
     let mut client = server.connect()?;
@@ -192,7 +217,22 @@ fn tells_a_waiting_client_to_go_on() -> Check {
     server.answer(&mut client).status(201).because(
         "After 100 Continue, the client has sent its body. Store it and answer 201 Created.",
     )?;
-    expect_file(&server, "a", b"hello")
+    expect_file(&server, "a", b"hello")?;
+    let mut old_client = server.connect()?;
+    old_client.send(
+        b"POST /files/b HTTP/1.0\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\nhello",
+    )?;
+    let answer = server.answer(&mut old_client).status(201);
+    let answer =
+        answer.expect("no 100 Continue", |answer| match answer.raw.starts_with(b"HTTP/1.1 100") {
+            true => Err(Failure::new("your server answers 100 Continue to HTTP/1.0")),
+            false => Ok(()),
+        });
+    answer.because(
+        "This client speaks HTTP/1.0, which has no 100 Continue: it would take that for the answer. Ignore its \
+         Expect (RFC 9110, section 10.1.1).",
+    )?;
+    expect_file(&server, "b", b"hello")
 }
 
 #[test]

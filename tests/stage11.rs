@@ -72,8 +72,19 @@ fn refuses_what_can_be_read_in_two_ways() -> Check {
             "This header has no colon. A header is a name, a colon and a value. Answer 400.",
         ),
         (": b\r\n", "This header has no name. Answer 400."),
+        (
+            "X@: b\r\n",
+            "This name contains a character that no name may have (RFC 9110, section 5.6.2). Answer 400.",
+        ),
+        ("X: a\x7fb\r\n", "DEL is a control character, too. Answer 400."),
     ] {
         send(&server, &[start, lines]).status(400).because(why)?;
+    }
+    for line in ["GET /\x01 HTTP/1.1", "GET\t/ HTTP/1.1", "GET / HTTP/1.x"] {
+        send(&server, &[line, "\r\nHost: a\r\n"]).status_in(&[400, 505]).because(
+            "A request line is a method, a target and a version with one space between them, and has no control \
+             characters. Answer 400.",
+        )?;
     }
     let close = "Your server cannot know where the next request begins, so say Connection: close, and close the \
                  connection (RFC 9112, section 6.3).";
@@ -199,6 +210,19 @@ fn answers_head_and_options_everywhere() -> Check {
     let answer = server.request("OPTIONS", "*").send().successful().allows("GET");
     answer.because(
         "The target * means the server as a whole. List the methods that it knows in the header Allow.",
+    )?;
+    server.send_head(b"HEAD / HTTP/1.1\r\n\r\n").status(400).because(
+        "This request has no Host, so the answer is 400. It is a HEAD, so the answer has no body.",
+    )
+}
+
+#[test]
+fn takes_a_whole_url() -> Check {
+    let server = Server::start("stage11")?;
+    let request = b"GET http://localhost/echo/whole HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    server.send(request).status(200).body("whole").because(
+        "This target is a whole URL, as clients send it to proxies. Every server must accept it (RFC 9112, section \
+         3.2.2): leave out the scheme and the host.",
     )
 }
 

@@ -71,6 +71,18 @@ fn times_out_slow_bodies() -> Check {
     server.answer(&mut client).status(408).closing().because(
         "The client has sent 5 of 100 bytes, and then it sends nothing more. Your server was started with \
          --body-timeout 1. Answer 408 Request Timeout after one second.",
+    )?;
+    let mut steady = server.connect()?;
+    steady.send(b"POST /files/b HTTP/1.1\r\nHost: a\r\nContent-Length: 8000\r\n\r\n")?;
+    for _ in 0..8 {
+        if steady.wait_for_more(SLOWLY * 2).is_ok() {
+            break; // it answers already
+        }
+        steady.send(&[b'b'; 1000])?;
+    }
+    server.answer(&mut steady).status(201).because(
+        "This body took 1.6 seconds to arrive, 1,000 bytes every 0.2 seconds, so it has never stopped. \
+         --body-timeout 1 is for bodies that stop.",
     )
 }
 

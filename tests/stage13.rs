@@ -120,11 +120,17 @@ fn refuses_chunks_that_can_be_read_in_two_ways() -> Check {
     let end = "A chunk must end where its size says, with \\r\\n. Otherwise, answer 400.";
     let long = format!("2;{}\r\nhi\r\n0\r\n\r\n", "x".repeat(40_000));
     let trailers = format!("2\r\nhi\r\n0\r\nX: {}\r\n\r\n", "x".repeat(40_000));
+    let many_extensions = format!("1;{}\r\na\r\n", "x".repeat(400)).repeat(100) + "0\r\n\r\n";
+    let many_trailers =
+        "0\r\n".to_owned() + &format!("X: {}\r\n", "x".repeat(995)).repeat(40) + "\r\n";
     let bad = &[400][..];
     for (body, statuses, why) in [
         ("x\r\n", bad, size),
         ("-1\r\n", bad, size),
         ("+2\r\nhi\r\n0\r\n\r\n", bad, size),
+        (" 2\r\nhi\r\n0\r\n\r\n", bad, size),
+        ("\t2\r\nhi\r\n0\r\n\r\n", bad, size),
+        ("2;\x01\r\nhi\r\n0\r\n\r\n", bad, "An extension has no control characters: 400."),
         ("0x2\r\nhi\r\n0\r\n\r\n", bad, size),
         ("\r\nhi\r\n0\r\n\r\n", bad, size),
         (
@@ -177,6 +183,17 @@ fn refuses_chunks_that_can_be_read_in_two_ways() -> Check {
             &long,
             &[431, 400],
             "This chunk has 40,000 bytes of extensions. Accept 16,384 at most. Answer 431.",
+        ),
+        (
+            &many_extensions,
+            &[431, 400],
+            "These 100 chunks have 400 bytes of extensions each, 40,000 together, and 100 bytes of content. \
+             Accept at most 16,384 bytes more than the content. Answer 431.",
+        ),
+        (
+            &many_trailers,
+            &[431, 400],
+            "These 40 trailers have 1,000 bytes each, 40,000 together. Accept 16,384 at most. Answer 431.",
         ),
         (
             &trailers,
@@ -294,6 +311,11 @@ fn sends_what_there_is_as_it_comes() -> Check {
         let problem = format!("the countdown from 3 took only {} ms", first.elapsed().as_millis());
         return Err(Failure::new(problem).why(why).read(server.chapter()));
     }
+    for number in ["0", "61", "+5", "x", ""] {
+        server.get(&format!("/countdown/{number}")).refused().because(
+            "There are countdowns from 1 to 60, written in digits and nothing else. Answer 404.",
+        )?;
+    }
     let answer = server.request("HEAD", "/countdown/3").send().status(200);
     answer.because("The answer to HEAD must have no body, not even a last chunk.")
 }
@@ -327,10 +349,8 @@ fn compresses_files_while_it_reads_them() -> Check {
     request.send().header("Vary", "Accept-Encoding").because(
         "The answer depends on Accept-Encoding. Tell caches so with Vary, as in stage 9.",
     )?;
-    let answer = server.get("/files/numbers").status(200).header("Content-Length", "1600000");
-    answer
-        .body(&content)
-        .because("This client did not ask for gzip. Send the file as before, with its length.")
+    let answer = server.get("/files/numbers").status(200).framed().body(&content);
+    answer.because("This client did not ask for gzip. Send the file as before.")
 }
 
 #[test]

@@ -74,12 +74,13 @@ function stop() { // stage 12: no new clients, and time for those who are here
 
 async function serve(client) {
   for (let isLast = false; !isLast;) { // stage 10
-    let request = null;
+    let [request, lines] = [null, [""]];
     let response;
     try {
       if (stopping || !(await client.waitForRequest())) return;
       client.allow(Number(args["head-timeout"]));
-      request = new Request(await readHead(client), client);
+      lines = await readHead(client);
+      request = new Request(lines, client);
       client.allow(Number(args["body-timeout"]));
       response = await route(request);
       isLast = stopping || request.wantsClose || !request.isRead;
@@ -89,6 +90,7 @@ async function serve(client) {
       const mistake = new Refused(500, "this server has made a mistake"); // the others go on
       response = refusal(error instanceof Refused ? error : mistake); // stage 11
     }
+    if (lines[0].startsWith("HEAD ")) response.body = Buffer.alloc(0); // the head says its length
     isLast = await response.send(client, request, isLast);
   }
   await client.linger();
@@ -335,8 +337,7 @@ class Response {
     if (isLast) lines.push("Connection: close");
     else if (request.isOld) lines.push("Connection: keep-alive");
     const head = Buffer.from(`${lines.join("\r\n")}\r\n\r\n`, "latin1");
-    if (request?.method === "HEAD") await client.send(head);
-    else if (Buffer.isBuffer(this.body)) await client.send(Buffer.concat([head, this.body]));
+    if (Buffer.isBuffer(this.body)) await client.send(Buffer.concat([head, this.body]));
     else {
       await client.send(head);
       for await (const piece of this.body) {

@@ -96,12 +96,13 @@ def serve(client):
     reader = io.BufferedReader(stream, BLOCK)
     is_last = False
     while not is_last:  # stage 10
-        request = None
+        request, lines = None, [b""]
         try:
             if not wait_for_request(stream, reader):
                 return
             stream.allow(args.head_timeout)
-            request = Request(read_head(reader), stream, reader)
+            lines = read_head(reader)
+            request = Request(lines, stream, reader)
             stream.allow(args.body_timeout)
             response = route(request)
             is_last = stopping.is_set() or request.wants_close or not request.is_read
@@ -110,6 +111,8 @@ def serve(client):
         except Exception as error:  # a mistake of ours: this client gets an answer, the others go on
             print(repr(error), file=sys.stderr)
             response, is_last = Response.refused(Refused(500, "this server has made a mistake")), True
+        if lines[0].startswith(b"HEAD "):
+            response.body = b""  # but the head says how long it would be
         is_last = response.send(stream, request, is_last)
     linger(stream, reader)
 
@@ -317,9 +320,7 @@ class Response:
         elif request.is_old:
             lines.append("Connection: keep-alive")
         head = "\r\n".join([*lines, "", ""]).encode()
-        if request and request.method == "HEAD":
-            stream.send(head)
-        elif isinstance(self.body, bytes):
+        if isinstance(self.body, bytes):
             stream.send(head + self.body)
         else:
             stream.send(head)

@@ -27,9 +27,12 @@ fn answer(mut client: &Client) -> io::Result<()> {
 /// What a request line such as `GET /index.html HTTP/1.1` is answered with.
 fn status_for(line: &str) -> &'static str {
     let words: Vec<&str> = line.split(' ').collect();
-    let [_method, target, "HTTP/1.1" | "HTTP/1.0"] = words[..] else {
+    let [method, target, "HTTP/1.1" | "HTTP/1.0"] = words[..] else {
         return "400 Bad Request";
     };
+    if method.is_empty() || target.is_empty() {
+        return "400 Bad Request"; // there is a space too many
+    }
     let path = target.split('?').next(); // what follows a `?` is the query
     if path == Some("/") { "200 OK" } else { "404 Not Found" }
 }

@@ -16,6 +16,9 @@ pub struct Countdown {
 impl Countdown {
     /// A countdown from a number between 1 and 60.
     pub fn from(digits: &str) -> Option<Countdown> {
+        if !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+            return None; // `parse` would take a sign
+        }
         let from = digits.parse().ok().filter(|from| (1..=MAX_COUNT).contains(from))?;
         Some(Countdown { from, next: from })
     }

@@ -122,7 +122,7 @@ fn no_head(received: &[u8], ending: &Ending) -> Failure {
         Ending::Silent if received.is_empty() => Failure::new("no answer within 5 seconds").guess(
             "Your server may still be waiting: for the end of the connection, as read_to_end does, or for more \
              bytes than the client sends. Or the answer is in a buffer that you must flush. Or your server \
-             never accepts this client.",
+             never accepts this client, because it, or each of its threads, waits for another one.",
         ),
         _ if !received.starts_with(b"HTTP/") => status_line_failure(received, 0, "HTTP/1.1"),
         _ if has_bare_newline(received) => bare_newline(),

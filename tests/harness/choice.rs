@@ -19,6 +19,8 @@ enum Choice {
     Binary(PathBuf),
     /// A binary of this workspace that cannot be built.
     Broken(String),
+    /// `stages/mine` is there, and is no package.
+    NoPackage,
 }
 
 /// Whether the program is run by a shell, which may start other programs.
@@ -63,6 +65,9 @@ fn to_command(choice: &Choice) -> Result<Command, Failure> {
         )),
         Choice::Command(line) => Ok(shell(line)),
         Choice::Binary(path) => Ok(Command::new(path)),
+        Choice::NoPackage => Err(Failure::new("stages/mine has no Cargo.toml").cause(
+            "If your server is not written in Rust, set SERVER to the command that starts it.",
+        )),
         Choice::Broken(name) => Err(Failure::new(format!("{name} does not compile")).cause(
             missing_crate(name).unwrap_or("Read the compiler's messages above.".to_owned()),
         )),
@@ -114,6 +119,9 @@ fn choose(stage: &str) -> Choice {
     let _ = std::io::stderr().write_all(format!("{stage}: checking {shown}\n").as_bytes());
     match command_line() {
         Some(line) => Choice::Command(line),
+        None if has_mine() && !repository().join("stages/mine/Cargo.toml").exists() => {
+            Choice::NoPackage
+        }
         None if has_mine() => build("mine"),
         None => build(stage),
     }

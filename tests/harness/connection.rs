@@ -155,13 +155,14 @@ impl Connection {
     }
 
     /// Closes the client's side in the middle of a request, and waits until the server closes its side, too.
+    /// Returns what the server has sent meanwhile.
     ///
     /// # Errors
     ///
     /// When the server does not close the connection within 5 seconds.
-    pub fn leave(self) -> Result<(), Failure> {
+    pub fn leave(self) -> Result<Vec<u8>, Failure> {
         let _ = self.stream.shutdown(Shutdown::Write);
-        self.expect_close(TIMEOUT).map_err(|failure| {
+        self.receive_to_the_end(TIMEOUT).map_err(|failure| {
             failure.cause(
                 "The client has closed its side of the connection, so every read returns 0 bytes at once. A \
                  loop that waits for more bytes must end then.",
@@ -180,7 +181,16 @@ impl Connection {
     /// # Errors
     ///
     /// When it sends nothing for `time` and does not close the connection.
-    pub fn expect_close(mut self, time: Duration) -> Result<(), Failure> {
+    pub fn expect_close(self, time: Duration) -> Result<(), Failure> {
+        self.receive_to_the_end(time).map(drop)
+    }
+
+    /// Waits until the server closes the connection. Returns what it sends before.
+    ///
+    /// # Errors
+    ///
+    /// When it sends nothing for `time` and does not close the connection.
+    fn receive_to_the_end(mut self, time: Duration) -> Result<Vec<u8>, Failure> {
         loop {
             match self.receive(time) {
                 Ok(()) => {}
@@ -188,7 +198,28 @@ impl Connection {
                     let failure = Failure::new("your server does not close the connection");
                     return Err(failure.bytes(&self.sent, &self.received));
                 }
-                Err(_) => return Ok(()),
+                Err(_) => return Ok(self.unread().to_vec()),
+            }
+        }
+    }
+
+    /// Reads to the end of the connection, and counts the bytes without keeping them.
+    ///
+    /// # Errors
+    ///
+    /// When the server sends nothing for 5 seconds and does not close the connection.
+    pub fn count_to_the_end(&mut self) -> Result<u64, Failure> {
+        let mut block = vec![0; 1 << 20];
+        let mut received = 0;
+        loop {
+            match self.stream.read(&mut block) {
+                Ok(0) => return Ok(received),
+                Ok(count) => received += count as u64,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) => {
+                    let problem = format!("the answer does not end; {received} bytes have arrived");
+                    return Err(Failure::new(problem).bytes(&self.sent, &self.received));
+                }
             }
         }
     }

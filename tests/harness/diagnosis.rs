@@ -137,7 +137,10 @@ pub(crate) fn unreachable(port: u16, error: &io::Error, output: &str) -> Failure
         "your server is running, but cannot be reached on 127.0.0.1:{port}: {error}"
     ))
     .output(output)
-    .cause(format!("Does your server do something else before it listens?\n{PORT}"))
+    .cause(format!(
+        "Does your server do something else before it listens, such as compile itself? \
+                    Compile it first, and let SERVER start the result.\n{PORT}"
+    ))
 }
 
 /// Adds a cause to a failure if the server is still running and its output shows what is wrong: a thread has

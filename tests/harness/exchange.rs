@@ -63,12 +63,10 @@ impl<'s> Request<'s> {
     }
 
     fn send_parts(&self, parts: &[&[u8]]) -> Exchange {
-        let answer = self.server.connect().and_then(|mut connection| {
+        self.server.exchange_with(&parts.concat(), |connection| {
             connection.send_in_parts(parts.iter().copied())?;
             connection.answer_to(&self.method)
-        });
-        let sent = parts.concat();
-        self.server.exchange(&sent, answer)
+        })
     }
 }
 
@@ -341,11 +339,9 @@ fn same_bytes(expected: &[u8], found: &[u8]) -> Check {
         };
         Failure::new(problem).difference(expected, found)
     };
-    Err(match text::explain_latin_1(found) {
-        Some(cause) if found.starts_with(text::as_latin_1(expected).as_bytes()) => {
-            failure.cause(cause)
-        }
-        _ => failure,
+    Err(match text::explain(expected, found) {
+        Some(cause) => failure.cause(cause),
+        None => failure,
     })
 }
 
@@ -355,7 +351,7 @@ fn not_gzip(body: &[u8], error: &std::io::Error) -> Failure {
     match body {
         [0x1f, 0x8b, ..] => failure.cause(
             "The body begins like gzip, but its end is missing. An encoder writes the last block and the \
-             checksum only when you finish it (in Rust: encoder.finish()).",
+             checksum only when you finish it (in Rust: encoder.finish(), in Java: close()). Flushing is not enough.",
         ),
         [0x1f, 0xef, 0xbf, 0xbd, ..] => failure.cause(
             "The second byte should be 8b. Instead, there are the bytes ef bf bd, which replace bytes that are \

@@ -188,11 +188,15 @@ impl Server {
     /// When the system does not say.
     #[cfg(target_os = "linux")]
     pub fn peak_memory(&self) -> Result<u64, Failure> {
-        let path = format!("/proc/{}/status", self.process_id());
-        let status = fs::read_to_string(path).unwrap_or_default();
-        let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap_or_default();
-        let number = line.split_whitespace().nth(1).and_then(|number| number.parse().ok());
-        number.ok_or_else(|| Failure::new("/proc does not say how much memory the server has used"))
+        let used = peak_memory_of(self.process_id());
+        used.ok_or_else(|| Failure::new("/proc does not say how much memory the server has used"))
+    }
+
+    /// The most memory that any process of the server has used since it was started, in KiB.
+    #[cfg(target_os = "linux")]
+    pub fn peak_memory_of_all(&self) -> u64 {
+        let process_tree = self.process().process_tree();
+        process_tree.into_iter().filter_map(peak_memory_of).max().unwrap_or(0)
     }
 
     /// What the server has written to stdout and stderr.
@@ -212,11 +216,10 @@ impl Server {
 
     /// Sends bytes as they are and waits for the answer.
     pub fn send(&self, bytes: &[u8]) -> Exchange {
-        let answer = self.connect().and_then(|mut connection| {
+        self.exchange_with(bytes, |connection| {
             connection.send(bytes)?;
             connection.answer()
-        });
-        self.exchange(bytes, answer)
+        })
     }
 
     /// Waits for the answer on a connection on which the check has sent the bytes itself.
@@ -226,8 +229,32 @@ impl Server {
         self.exchange(&sent, answer)
     }
 
+    /// Sends `sent` on a connection of its own, and waits for the answer.
+    pub(crate) fn exchange_with(
+        &self,
+        sent: &[u8],
+        talk: impl FnOnce(&mut Connection) -> Result<Answer, Failure>,
+    ) -> Exchange {
+        match self.connect() {
+            Err(failure) => self.exchange(sent, Err(failure)),
+            Ok(mut connection) => {
+                let answer = talk(&mut connection);
+                // The connection is still open here: what the server prints when it closes is not the cause.
+                self.exchange(sent, answer)
+            }
+        }
+    }
+
     pub(crate) fn exchange(&self, sent: &[u8], answer: Result<Answer, Failure>) -> Exchange {
         Exchange::new(sent, answer.map_err(|failure| self.finish(failure)), self)
+    }
+
+    /// Sends a request with the method HEAD as it is, and waits for the answer, which has no body.
+    pub fn send_head(&self, bytes: &[u8]) -> Exchange {
+        self.exchange_with(bytes, |connection| {
+            connection.send(bytes)?;
+            connection.answer_to("HEAD")
+        })
     }
 
     /// Opens a connection. Waits for the server if it has only just been started.
@@ -344,6 +371,14 @@ impl Server {
     fn process(&self) -> MutexGuard<'_, Process> {
         self.process.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The most memory that a process has used, in KiB.
+#[cfg(target_os = "linux")]
+fn peak_memory_of(process_id: u32) -> Option<u64> {
+    let status = fs::read_to_string(format!("/proc/{process_id}/status")).ok()?;
+    let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
+    line.split_whitespace().nth(1)?.parse().ok()
 }
 
 fn new_directory() -> Result<TempDir, Failure> {

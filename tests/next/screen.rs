@@ -58,7 +58,10 @@ pub(crate) fn show_failure(
     }
     if progress.has_passed(stage) {
         let number = stage.order();
-        writeln!(out, "\nStage {number} passed before. Your last change broke it.")?;
+        // A machine that is too slow, or a wrong command, is no change of the server.
+        let has_run = !findings.first_report(stage).contains("cannot be reached");
+        let blame = if has_run { " Your last change broke it." } else { "" };
+        writeln!(out, "\nStage {number} passed before.{blame}")?;
     }
     writeln!(out)?;
     for check in stage.checks() {
@@ -92,7 +95,10 @@ fn show_help(
     // The report may name the chapter of another stage, because a later stage can break an earlier one.
     let (_, page) = report.rsplit_once("  read ").unwrap_or_default();
     let page = page.trim();
-    writeln!(out, "To run this stage alone:  cargo test --test {}", stage.name())?;
+    let (alone, order) = (env::var("SERVER").ok(), stage.order());
+    let server = alone.filter(|line| !line.trim().is_empty() && !cfg!(windows));
+    let server = server.map_or_else(String::new, |line| format!("SERVER={} ", quoted(&line)));
+    writeln!(out, "To run this stage alone:  {server}cargo next {order}-{order}")?;
     writeln!(out, "Still stuck?  The chapter has a list of causes: {page}#stuck")?;
     let solved = stages.iter().position(|it| it.chapter() == page);
     let main = |stage: &Stage| format!("stages/{}/main.rs", stage.folder);
@@ -153,6 +159,11 @@ From here: compare it with servers that people trust (docs/strict.md and docs/sp
 common/src/lib.rs, the same server as a library with limits and tests. Or use your server for
 something you care about.
 ";
+
+/// A word for the shell.
+fn quoted(word: &str) -> String {
+    format!("'{}'", word.replace('\'', "'\\''"))
+}
 
 fn green(word: &str) -> String {
     coloured(word, 32)

@@ -19,6 +19,9 @@ const SETTLED: Duration = Duration::from_millis(200);
 /// begin with a dot.
 const LEFT_OUT: [&str; 3] = ["target", "node_modules", "__pycache__"];
 
+/// What compilers write, perhaps beside what they read.
+const COMPILED: [&str; 5] = ["class", "o", "obj", "pyc", "exe"];
+
 /// The most folders that are watched.
 const MOST: usize = 1000;
 
@@ -102,5 +105,7 @@ fn collect_folders(path: &Path, folders: &mut BTreeSet<PathBuf>) {
 
 fn is_left_out(path: &Path) -> bool {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
-    name.starts_with('.') || name == "Cargo.lock" || LEFT_OUT.contains(&&*name)
+    let is_compiled =
+        path.extension().is_some_and(|it| COMPILED.iter().any(|compiled| it == *compiled));
+    name.starts_with('.') || name == "Cargo.lock" || is_compiled || LEFT_OUT.contains(&&*name)
 }

@@ -50,7 +50,15 @@ fn route(request: &Request, files: &Directory, limit: u64) -> io::Result<Respons
             };
             Ok(if is("no-vary") { response } else { response.header("Vary", "Accept-Encoding") })
         }
-        (_, ("countdown", Some(from))) => Ok(countdown(request, from.raw().parse().unwrap_or(1))),
+        (_, ("countdown", Some(from))) => {
+            let is_number = from.raw().bytes().all(|byte| byte.is_ascii_digit());
+            match from.raw().parse() {
+                Ok(from @ 1..=60) if is_number || is("takes-any-countdown") => {
+                    Ok(countdown(request, from))
+                }
+                _ => Ok(Response::not_found()),
+            }
+        }
         _ => Ok(Response::not_found()),
     }
 }
@@ -93,6 +101,10 @@ fn decode(request: &Request, limit: u64, content: &mut Vec<u8>) -> io::Result<()
 
 fn size_of_chunk(line: &str) -> Result<u64, Refused> {
     let size = if is("no-extensions") { line } else { line.split(';').next().unwrap_or_default() };
+    let size = if is("trims-sizes") { size.trim() } else { size };
+    if line.bytes().any(|byte| byte.is_ascii_control() && byte != b'\t') {
+        return Err(MALFORMED);
+    }
     if size.len() > 16 && is("many-digits-are-too-large") {
         return Err(Refused { status: 413, why: "too large" });
     }
@@ -129,7 +141,7 @@ fn read_line(request: &Request) -> io::Result<String> {
             return Err(ErrorKind::UnexpectedEof.into());
         }
         line.push(byte[0]);
-        if line.len() > 256 {
+        if line.len() > if is("limits-each-line") { 2048 } else { 256 } {
             return Err(Refused { status: 431, why: "a line is too long" }.into());
         }
     }

@@ -19,7 +19,8 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 
 /// The servers that keep connections open.
-const PERSISTENT: [&str; 22] = [
+const PERSISTENT: [&str; 23] = [
+    "cuts-steady-bodies",
     "waits-for-idle-clients",
     "style-keep-alive",
     "loses-half-a-request",
@@ -50,6 +51,7 @@ struct Server {
     connections: AtomicU64,
     max_connections: u64,
     head_timeout: Option<Duration>,
+    body_timeout: Option<Duration>,
     is_stopping: AtomicBool,
     /// The client that connected last.
     latest: Mutex<Option<TcpStream>>,
@@ -69,6 +71,8 @@ struct Response {
     status: &'static str,
     headers: Vec<(&'static str, String)>,
     body: Vec<u8>,
+    /// A file that is sent after the body.
+    file: Option<File>,
 }
 
 fn main() {
@@ -79,13 +83,15 @@ fn main() {
     let directory = option("--directory").map(PathBuf::from);
     let max_connections = option("--max-connections").map(|number| number.parse());
     let max_connections = max_connections.and_then(Result::ok).unwrap_or(u64::MAX);
-    let head_timeout = option("--head-timeout").and_then(|seconds| seconds.parse().ok());
+    let seconds = |name| option(name).and_then(|it| it.parse().ok()).map(Duration::from_secs);
+    let (head_timeout, body_timeout) = (seconds("--head-timeout"), seconds("--body-timeout"));
     let server = Arc::new(Server {
         variant,
         directory,
         connections: AtomicU64::new(0),
         max_connections,
-        head_timeout: head_timeout.map(Duration::from_secs),
+        head_timeout,
+        body_timeout,
         is_stopping: AtomicBool::new(false),
         latest: Mutex::new(None),
     });
@@ -218,13 +224,19 @@ impl Server {
             if self.is("closes-without-answer") {
                 return Ok(());
             }
-            let response = self.route(&request, &mut stream)?;
+            let mut response = self.route(&request, &mut stream)?;
             let goes_on = self.goes_on(&request, &response);
-            let answer = self.format(&request, response);
+            let file = response.file.take();
+            let length =
+                file.as_ref().and_then(|file| file.metadata().ok()).map_or(0, |it| it.len());
+            let answer = self.format(&request, response, length as usize);
             if self.is("prints-the-answer") {
                 println!("{}", String::from_utf8_lossy(&answer));
             } else {
                 stream.write_all(&answer)?;
+            }
+            if let Some(file) = file {
+                io::copy(&mut &file, &mut stream)?;
             }
             if self.is("never-closes") {
                 thread::sleep(Duration::from_secs(60));
@@ -275,6 +287,21 @@ impl Server {
             return Ok(mem::take(&mut request.rest));
         }
         let missing = length.saturating_sub(request.rest.len());
+        if let Some(time) = self.body_timeout.filter(|_| self.is("cuts-steady-bodies")) {
+            let deadline = Instant::now() + time;
+            let mut piece = [0; 4096];
+            while request.rest.len() < length {
+                let left = deadline.saturating_duration_since(Instant::now());
+                stream.set_read_timeout(Some(left.max(Duration::from_millis(1))))?;
+                let Ok(count @ 1..) = stream.read(&mut piece) else {
+                    let answer = b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\n\r\n";
+                    stream.write_all(answer)?;
+                    return Err(io::ErrorKind::TimedOut.into());
+                };
+                request.rest.extend_from_slice(&piece[..count]);
+            }
+            return Ok(Vec::new());
+        }
         stream.take(missing as u64).read_to_end(&mut request.rest)?;
         let later = request.rest.split_off(length.min(request.rest.len()));
         let is_whole = later.windows(4).any(|four| four == b"\r\n\r\n");
@@ -309,6 +336,7 @@ impl Server {
             match count {
                 0 if self.is("unwraps-everything") => panic!("index out of bounds: the len is 0"),
                 0 if self.is("spins-when-a-client-leaves") => {}
+                0 if self.is("answers-half-requests") && !bytes.is_empty() => break bytes.len(),
                 0 => return Ok(None),
                 count => bytes.extend_from_slice(&piece[..count]),
             }
@@ -322,7 +350,12 @@ impl Server {
     fn headers(&self, head: &[u8]) -> HashMap<String, Vec<u8>> {
         let mut headers = HashMap::new();
         for line in head.split(|&byte| byte == b'\n').skip(1) {
-            let Some(colon) = line.iter().position(|&byte| byte == b':') else { continue };
+            let colon = line.iter().position(|&byte| byte == b':');
+            if colon.is_none() && self.is("needs-a-colon") && !line.trim_ascii().is_empty() {
+                eprintln!("thread 'main' panicked: called `Option::unwrap()` on a `None` value");
+                process::exit(101);
+            }
+            let Some(colon) = colon else { continue };
             let name = String::from_utf8_lossy(&line[..colon]).into_owned();
             let name = if self.is("names-with-case") { name } else { name.to_ascii_lowercase() };
             let value = line.strip_suffix(b"\r").unwrap_or(line)[colon + 1..].to_vec();
@@ -355,6 +388,12 @@ impl Server {
 
     fn route(&self, request: &Request, stream: &mut TcpStream) -> io::Result<Response> {
         let words: Vec<_> = request.line.split(' ').collect();
+        let lenient: Vec<_> = request.line.split_whitespace().collect();
+        let words = match () {
+            () if self.is("tolerates-extra-spaces") => &lenient[..],
+            () if words.contains(&"") => &[],
+            () => &words[..],
+        };
         let [method, target, version] = words[..] else {
             let status =
                 if self.is("never-says-400") { "404 Not Found" } else { "400 Bad Request" };
@@ -410,9 +449,13 @@ impl Server {
         while let Some(byte) = bytes.next() {
             let digits = (byte == b'%').then(|| (bytes.next(), bytes.next()));
             match digits {
+                None if self.is("decodes-forms") && byte == b'+' => decoded.push(b' '),
                 None => decoded.push(byte),
                 Some((Some(high), Some(low))) => {
                     let digits = String::from_utf8(vec![high, low]).ok()?;
+                    if !high.is_ascii_hexdigit() && !self.is("signed-escapes") {
+                        return None; // `from_str_radix` takes a sign
+                    }
                     decoded.push(u8::from_str_radix(&digits, 16).ok()?);
                 }
                 Some(_) if self.is("guesses-at-escapes") => decoded.push(b'%'),
@@ -489,6 +532,10 @@ impl Server {
             let text: String = found.iter().copied().map(char::from).collect();
             return Response::new("200 OK", text).header("Content-Type", "text/plain");
         }
+        if self.is("replaces-bytes") {
+            let text = String::from_utf8_lossy(&found).into_owned();
+            return Response::new("200 OK", text).header("Content-Type", "text/plain");
+        }
         if self.is("demands-utf-8") && String::from_utf8(found.clone()).is_err() {
             eprintln!("thread 'main' panicked: called `Result::unwrap()` on an `Err` value");
             process::exit(101);
@@ -499,14 +546,19 @@ impl Server {
     fn fetch(&self, name: &str) -> Response {
         let not_found = Response::new("404 Not Found", "");
         let Some(path) = self.path("GET", name) else { return not_found };
+        let kind =
+            if self.is("files-as-text-plain") { "text/plain" } else { "application/octet-stream" };
+        let is_large = path.metadata().is_ok_and(|it| it.is_file() && it.len() > 10_000_000);
+        if is_large && !self.is("loads-whole-files") {
+            let file = File::open(path).ok();
+            return Response { file, ..Response::new("200 OK", "").header("Content-Type", kind) };
+        }
         let Ok(body) = fs::read(path) else { return not_found };
         let body = if self.is("reads-files-as-text") {
             String::from_utf8_lossy(&body).into_owned().into_bytes()
         } else {
             body
         };
-        let kind =
-            if self.is("files-as-text-plain") { "text/plain" } else { "application/octet-stream" };
         Response::new("200 OK", body).header("Content-Type", kind)
     }
 
@@ -527,9 +579,16 @@ impl Server {
     }
 
     fn store(&self, request: &Request, name: &str, stream: &mut TcpStream) -> io::Result<Response> {
-        let Some(path) = self.path("POST", name) else {
+        let path = self.path("POST", name);
+        let is_name = !path.as_ref().is_some_and(|path| path.is_dir());
+        let Some(path) =
+            path.filter(|_| is_name || self.is("replaces-folders") && name == "folder")
+        else {
             return Ok(Response::new("404 Not Found", ""));
         };
+        if !is_name && !name.is_empty() {
+            fs::remove_dir(&path)?;
+        }
         let header = |name: &str| request.headers.get(name).map(|it| String::from_utf8_lossy(it));
         let lengths = request.head.to_lowercase().matches("\r\ncontent-length:").count();
         let digits = header("content-length").unwrap_or_default().into_owned();
@@ -541,7 +600,8 @@ impl Server {
         if length > 10_000_000_000 {
             return Ok(Response::new("413 Content Too Large", ""));
         }
-        if header("expect").is_some() && !self.is("ignores-expect") {
+        let is_old = request.line.ends_with("HTTP/1.0") && !self.is("continues-for-http-1-0");
+        if header("expect").is_some() && !is_old && !self.is("ignores-expect") {
             stream.write_all(b"HTTP/1.1 100 Continue\r\n\r\n")?;
         }
         let body = request.rest.chain(stream);
@@ -576,16 +636,16 @@ impl Server {
     }
 
     /// Turns a response into bytes.
-    fn format(&self, request: &Request, mut response: Response) -> Vec<u8> {
+    fn format(&self, request: &Request, mut response: Response, later: usize) -> Vec<u8> {
         let simple = response.body.is_empty() && response.headers.is_empty();
         let length = match () {
             () if self.is("counts-characters") => {
                 String::from_utf8_lossy(&response.body).chars().count()
             }
             () if self.is("length-too-long") && !simple => response.body.len() + 1,
-            () => response.body.len(),
+            () => response.body.len() + later,
         };
-        let chunked = self.is("style-chunked") && !simple;
+        let chunked = self.is("style-chunked") && !simple && later == 0;
         if chunked {
             response = response.header("Transfer-Encoding", "chunked");
         } else if !(self.is("says-no-length")
@@ -668,7 +728,7 @@ impl Server {
 
 impl Response {
     fn new(status: &'static str, body: impl Into<Vec<u8>>) -> Response {
-        Response { status, headers: Vec::new(), body: body.into() }
+        Response { status, headers: Vec::new(), body: body.into(), file: None }
     }
 
     fn header(mut self, name: &'static str, value: &str) -> Response {

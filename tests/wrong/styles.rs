@@ -96,7 +96,10 @@ fn route(request: &Request, files: &Directory) -> io::Result<Response> {
         ("OPTIONS", _) => Response::new(204).header("Allow", allowed),
         ("POST", ("files", Some(name))) => store(request, files, name)?,
         (_, ("files", Some(name))) => fetch(request, files, name)?,
-        (_, ("countdown", Some(from))) => countdown(from.raw().parse().unwrap_or(1)),
+        (_, ("countdown", Some(from))) => match from.raw().parse() {
+            Ok(number @ 1..=60) if !from.raw().starts_with('+') => countdown(number),
+            _ => Response::not_found(),
+        },
         (_, ("echo", Some(text))) => {
             Response::text(text.decode()?).compressed_for(request.headers())?
         }
