@@ -32,7 +32,8 @@ fn expect_little_memory(server: &Server) -> Check {
 
 #[test]
 fn a_gibibyte_is_sent_with_little_memory() -> Check {
-    for stage in ["stage07", "stage08", "stage09"] {
+    for stage in ["stage07", "stage09"] {
+        // by hand, and from common
         let server = Server::start_own(stage)?;
         let file = File::create(server.directory().join("large")).map_err(unexpected)?;
         file.set_len(SENT).map_err(unexpected)?;

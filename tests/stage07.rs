@@ -52,11 +52,11 @@ fn sends_every_byte_as_it_is() -> Check {
 
 #[test]
 fn sends_a_large_file_without_loading_it() -> Check {
-    const LENGTH: u64 = 512 << 20;
+    const LENGTH: u64 = 256 << 20;
     let server = Server::start_with_directory("stage07")?;
     let file = fs::File::create(server.directory().join("large")).map_err(cannot)?;
     file.set_len(LENGTH).map_err(cannot)?; // all of it is zeros, and takes no room on the disk
-    let why = "The file has 512 MiB. Send it block by block: a server that loads whole files runs out of memory \
+    let why = "The file has 256 MiB. Send it block by block: a server that loads whole files runs out of memory \
                as soon as a few clients ask for large ones.";
     let mut client = server.connect()?;
     client.send(b"GET /files/large HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")?;
@@ -68,8 +68,8 @@ fn sends_a_large_file_without_loading_it() -> Check {
     #[cfg(target_os = "linux")]
     {
         let used = server.peak_memory_of_all() / 1024;
-        if used > 400 {
-            let problem = format!("your server used {used} MB of memory to send a file of 537 MB");
+        if used > 230 {
+            let problem = format!("your server used {used} MB of memory to send a file of 268 MB");
             return Err(Failure::new(problem).why(why).read(server.chapter()));
         }
     }

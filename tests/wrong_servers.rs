@@ -378,6 +378,7 @@ fn stage_before(variant: &str) -> Option<usize> {
     stages.min().filter(|stage| *stage > 1 && !is_partial).map(|stage| stage - 1)
 }
 
+#[ignore = "takes long; .ci/run runs it"]
 #[test]
 fn mistakes_pass_the_stage_before() {
     let variants: BTreeSet<_> = MISTAKES.iter().map(|(variant, ..)| *variant).collect();
@@ -405,6 +406,7 @@ fn the_first_check_of_a_stage_is_about_what_is_new() {
     assert!(complaints.is_empty(), "{}", complaints.join("\n"));
 }
 
+#[ignore = "takes long; .ci/run runs it"]
 #[test]
 fn other_styles_pass() {
     let complaints = complaints(&STYLES, |style| {
@@ -414,6 +416,7 @@ fn other_styles_pass() {
     assert!(complaints.is_empty(), "{}", complaints.join("\n"));
 }
 
+#[ignore = "takes long; .ci/run runs it"]
 #[test]
 fn what_http_leaves_open_passes() {
     let complaints = complaints(CHOICES, |(variant, stage, check)| {

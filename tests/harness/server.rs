@@ -33,7 +33,7 @@ static LISTENS_ON_WRONG_PORT: AtomicBool = AtomicBool::new(false);
 const SERVED: &str = "shared";
 
 /// How long to wait for a server to end, because it may have broken a connection by crashing.
-const CRASH_TIME: Duration = Duration::from_millis(100);
+const CRASH_TIME: Duration = Duration::from_millis(300);
 
 /// The pause between two attempts to connect.
 const PAUSE: Duration = Duration::from_millis(5);
