@@ -48,9 +48,9 @@ fn times_out_slow_requests() -> Check {
     client.send(b"GET / HTTP/1.1\r\nHost: a\r\nX: ")?;
     let start = Instant::now();
     while start.elapsed() < TIMEOUT && client.expect_silence(SLOWLY).is_ok() {
-        client.send(b"a")?;
+        client.send(&[b'a'; 150])?;
     }
-    let why = "This client sends one byte every tenth of a second, and its head never ends. Your server was \
+    let why = "This client sends 150 bytes every 0.1 seconds, and never completes the head. Your server was \
                started with --head-timeout 1. Answer 408 Request Timeout one second after the first byte of the \
                request.";
     if start.elapsed() >= TIMEOUT {

@@ -78,7 +78,7 @@ async function serve(client) {
     let response;
     try {
       if (stopping || !(await client.waitForRequest())) return;
-      client.allow(Number(args["head-timeout"]));
+      client.allow(Number(args["head-timeout"]), 0);
       lines = await readHead(client);
       request = new Request(lines, client);
       client.allow(Number(args["body-timeout"]));

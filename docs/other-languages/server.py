@@ -100,7 +100,7 @@ def serve(client):
         try:
             if not wait_for_request(stream, reader):
                 return
-            stream.allow(args.head_timeout)
+            stream.allow(args.head_timeout, 0)
             lines = read_head(reader)
             request = Request(lines, stream, reader)
             stream.allow(args.body_timeout)

@@ -24,7 +24,7 @@ pub fn attend(client: &Client, server: &Server) {
         }
         let mut head = Deadline::new(client, server.limits.head_timeout);
         let answered = common::fill_head(&mut head, &mut buffer).and_then(|()| {
-            let mut body = Deadline::new(client, server.limits.body_timeout);
+            let mut body = Deadline::for_a_body(client, server.limits.body_timeout);
             common::read_request(&mut body, &mut buffer, |request| {
                 let Some(_busy) = server.busy.take() else { return Ok(Then::Close) }; // it is over
                 answer(request, client, server)

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use common::{Client, Refused, Stream};
 
-/// A client may be as slow as 1,000 bytes in a second, and no slower.
+/// A body may be as slow as 1,000 bytes in a second, and no slower.
 const TIME_PER_BYTE: Duration = Duration::from_millis(1);
 
 const TOO_SLOW: Refused = Refused { status: 408, why: "the request took too long to arrive" };
@@ -14,13 +14,20 @@ const TOO_SLOW: Refused = Refused { status: 408, why: "the request took too long
 pub struct Deadline<'c> {
     client: &'c Client,
     time: Duration,
+    /// How much longer the client has for each byte that comes.
+    per_byte: Duration,
     at: Instant,
 }
 
 impl<'c> Deadline<'c> {
-    /// Gives the client so much time from now on, and a little more for each byte that comes.
+    /// Gives the client this time from now on.
     pub fn new(client: &'c Client, time: Duration) -> Deadline<'c> {
-        Deadline { client, time, at: Instant::now() + time }
+        Deadline { client, time, per_byte: Duration::ZERO, at: Instant::now() + time }
+    }
+
+    /// Gives the client this time, and a little more for each byte that comes.
+    pub fn for_a_body(client: &'c Client, time: Duration) -> Deadline<'c> {
+        Deadline { per_byte: TIME_PER_BYTE, ..Deadline::new(client, time) }
     }
 }
 
@@ -32,7 +39,7 @@ impl Read for Deadline<'_> {
             Err(error) if error.kind() == ErrorKind::TimedOut => return Err(TOO_SLOW.into()),
             read => read?,
         };
-        let earned = TIME_PER_BYTE * u32::try_from(count).unwrap_or(u32::MAX);
+        let earned = self.per_byte * u32::try_from(count).unwrap_or(u32::MAX);
         self.at = (self.at + earned).min(Instant::now() + self.time);
         Ok(count)
     }
