@@ -28,6 +28,10 @@ pub struct Args {
     /// The same directory by the name that the user gave, made absolute. Symbolic links in it may
     /// be switched while the server runs.
     named_directory: Option<PathBuf>,
+    /// The directory of the web site, from `--site`, as [`Args::named_directory`].
+    named_site: Option<PathBuf>,
+    /// Whether the web site lists folders that have no page of their own, from `--list`.
+    pub list: bool,
     /// The limits for clients, from the options of a server that has such options.
     pub limits: Limits,
     /// How long a read from a client, or a write to it, may wait, from `--timeout`.
@@ -63,6 +67,13 @@ impl Args {
     }
 }
 
+impl Args {
+    /// Returns the files of the web site, from `--site`; no files without it. From stage 13.
+    pub fn site(&self) -> Directory {
+        Directory::new(self.named_site.clone())
+    }
+}
+
 /// Prints on stdout where a server listens. If stdout is closed, the server goes on, whereas
 /// `println!` would panic.
 pub fn announce(address: SocketAddr) {
@@ -86,11 +97,13 @@ pub fn run_with_directory(serve: impl FnOnce(&Args) -> io::Result<()>) -> ExitCo
 /// Runs a server with the options `--port`, `--directory` and `--quiet`, and one for each of the
 /// [`Limits`]. Errors are handled as in [`run`].
 pub fn run_with_limits(serve: impl FnOnce(&Args) -> io::Result<()>) -> ExitCode {
-    let quiet = Arg::new("quiet")
-        .long("quiet")
-        .action(ArgAction::SetTrue)
-        .help("Log refusals and failures only, and no request that was answered");
-    start(command().arg(directory()).args(limits()).arg(quiet), serve)
+    start(command_with_limits(), serve)
+}
+
+/// Runs a server with the options of [`run_with_limits`], and with `--site` and `--list`. Errors are handled as
+/// in [`run`]. From stage 13.
+pub fn run_with_site(serve: impl FnOnce(&Args) -> io::Result<()>) -> ExitCode {
+    start(command_with_limits().args(site()), serve)
 }
 
 fn timeout() -> Arg {
@@ -108,6 +121,21 @@ fn directory() -> Arg {
         .value_name("DIR")
         .value_parser(value_parser!(PathBuf))
         .help("Serve the files of this directory under /files/")
+}
+
+fn site() -> [Arg; 2] {
+    [
+        Arg::new("site")
+            .long("site")
+            .value_name("DIR")
+            .value_parser(value_parser!(PathBuf))
+            .help("Serve the files of this directory as a web site"),
+        Arg::new("list")
+            .long("list")
+            .requires("site")
+            .action(ArgAction::SetTrue)
+            .help("List the files of a folder that has no index.html"),
+    ]
 }
 
 fn limits() -> [Arg; 7] {
@@ -187,6 +215,14 @@ fn command() -> Command {
         .arg(port)
 }
 
+fn command_with_limits() -> Command {
+    let quiet = Arg::new("quiet")
+        .long("quiet")
+        .action(ArgAction::SetTrue)
+        .help("Log refusals and failures only, and no request that was answered");
+    command().arg(directory()).args(limits()).arg(quiet)
+}
+
 /// Returns the name under which the program was started, such as `stage04`.
 fn program_name() -> String {
     let started_as = std::env::args_os().next().unwrap_or_else(|| OsString::from("stage"));
@@ -196,18 +232,8 @@ fn program_name() -> String {
 fn start(command: Command, serve: impl FnOnce(&Args) -> io::Result<()>) -> ExitCode {
     survive_large_files();
     log::panics();
-    let matches = command.get_matches();
-    let port = matches.get_one("port").copied().unwrap_or(4221);
-    let directory = matches.try_get_one::<PathBuf>("directory").ok().flatten();
-    let named_directory = directory.and_then(|path| std::path::absolute(path).ok());
-    let served = resolve(directory).and_then(|directory| {
-        let quiet = matches.try_get_one("quiet").ok().flatten().copied().unwrap_or(false);
-        let limits = chosen_limits(&matches);
-        let timeout = matches.try_get_one("timeout").ok().flatten().copied();
-        let timeout = timeout.map_or(TIMEOUT, Duration::from_secs);
-        let args = Args { port, directory, named_directory, limits, timeout, quiet };
-        serve(&args).map_err(|error| explain(&error, port))
-    });
+    let served = chosen_args(&command.get_matches())
+        .and_then(|args| serve(&args).map_err(|error| explain(&error, args.port)));
     log::flush();
     match served {
         Ok(()) => ExitCode::SUCCESS,
@@ -218,15 +244,33 @@ fn start(command: Command, serve: impl FnOnce(&Args) -> io::Result<()>) -> ExitC
     }
 }
 
-fn resolve(directory: Option<&PathBuf>) -> Result<Option<PathBuf>, String> {
+/// What the user asked for, and the defaults for the rest, even for options that this server does not take.
+fn chosen_args(matches: &ArgMatches) -> Result<Args, String> {
+    let path = |name: &str| matches.try_get_one::<PathBuf>(name).ok().flatten();
+    let flag = |name: &str| matches.try_get_one(name).ok().flatten().copied().unwrap_or(false);
+    let absolute = |path: &PathBuf| std::path::absolute(path).ok();
+    let timeout = matches.try_get_one("timeout").ok().flatten().copied();
+    resolve("--site", path("site"))?;
+    Ok(Args {
+        port: matches.get_one("port").copied().unwrap_or(4221),
+        directory: resolve("--directory", path("directory"))?,
+        named_directory: path("directory").and_then(absolute),
+        named_site: path("site").and_then(absolute),
+        list: flag("list"),
+        limits: chosen_limits(matches),
+        timeout: timeout.map_or(TIMEOUT, Duration::from_secs),
+        quiet: flag("quiet"),
+    })
+}
+
+/// The real path of a directory that an option names.
+fn resolve(option: &str, directory: Option<&PathBuf>) -> Result<Option<PathBuf>, String> {
     let Some(directory) = directory else { return Ok(None) };
     let shown = directory.display();
     match directory.canonicalize() {
         Ok(path) if path.is_dir() => Ok(Some(path)),
-        Ok(_) => Err(format!("--directory: {shown} is a file; name the directory that holds it")),
-        Err(error) => {
-            Err(format!("--directory: cannot use {shown} ({error}); name one that exists"))
-        }
+        Ok(_) => Err(format!("{option}: {shown} is a file; name the directory that holds it")),
+        Err(error) => Err(format!("{option}: cannot use {shown} ({error}); name one that exists")),
     }
 }
 
@@ -271,7 +315,10 @@ mod tests {
     #[test]
     fn a_directory_that_is_not_there_is_an_error() {
         let missing = PathBuf::from("surely/not/here");
-        assert!(resolve(Some(&missing)).is_err_and(|sentence| sentence.contains("surely")));
-        assert_eq!(resolve(None), Ok(None));
+        assert!(
+            resolve("--directory", Some(&missing))
+                .is_err_and(|sentence| sentence.contains("surely"))
+        );
+        assert_eq!(resolve("--directory", None), Ok(None));
     }
 }

@@ -43,6 +43,7 @@
 //! | **`message`** | | *bytes: no sockets, no clock* |
 //! | `message::refused` | 3 | why a request is refused |
 //! | `message::syntax` | 3 | which bytes are allowed where |
+//! | `message::file` | 7 | a file, and the part of it that is sent |
 //! | `message::stream` | 2 | the streams that requests are read from and responses are written to |
 //! | `message::headers` | 5 | fields looked up by name, ignoring case; lists in one or more lines |
 //! | `message::head` | 3 | a head, parsed in one pass, in however many pieces it arrives |
@@ -67,7 +68,11 @@
 //! | **`content`** | | *files* |
 //! | `content::folder` | 8 | a directory that is held open |
 //! | `content::upload` | 8 | a file that is being stored |
+//! | `content::countdown` | 13 | a body that takes its time |
 //! | `content::directory` | 7 | a directory that no request can leave |
+//! | `content::types` | 14 | what kind of file a name stands for |
+//! | `content::listing` | 14 | a page that lists a folder |
+//! | `content::site` | 14 | a folder as a web site |
 //! | **`serve`** | | *what drives the connections, and when it ends* |
 //! | `serve::log` | 0 | the log (not part of the lesson) |
 //! | `serve::stop` | 0 | signals (not part of the lesson) |
@@ -87,8 +92,12 @@
 
 mod args;
 mod content {
+    pub(crate) mod countdown;
     pub(crate) mod directory;
     pub(crate) mod folder;
+    pub(crate) mod listing;
+    pub(crate) mod site;
+    pub(crate) mod types;
     pub(crate) mod upload;
 }
 mod message {
@@ -96,6 +105,7 @@ mod message {
     pub(crate) mod chunked;
     pub(crate) mod coding;
     pub(crate) mod date;
+    pub(crate) mod file;
     pub(crate) mod head;
     pub(crate) mod headers;
     pub(crate) mod refused;
@@ -135,16 +145,19 @@ mod transport {
     pub(crate) mod tcp;
 }
 
-pub use args::{Args, announce, run, run_with_directory, run_with_limits};
-pub use content::directory::Directory;
+pub use args::{Args, announce, run, run_with_directory, run_with_limits, run_with_site};
+pub use content::countdown::Countdown;
+pub use content::directory::{Directory, Found, Listed};
+pub use content::site::Site;
 pub use message::body::MAX_BODY;
 pub use message::chunked::Decoder;
 pub use message::coding::{accepts_gzip, gzip, gzip_stream};
 pub use message::date::HttpDate;
+pub use message::file::{FilePart, FileState, OpenFile};
 pub use message::head::{Head, HeadParser, MAX_FIELDS, MAX_HEAD, MAX_TARGET, Version};
 pub use message::headers::Headers;
 pub use message::refused::Refused;
-pub use message::response::{OpenFile, Response};
+pub use message::response::Response;
 pub use message::stream::Stream;
 pub use message::target::{Rest, Target, is_authority};
 pub use protocol::buffer::{Buffer, read_head};

@@ -1,5 +1,6 @@
 //! A directory that no request can leave (stage 7's lasting form; storing is stage 8's).
 
+use std::ffi::OsString;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -7,14 +8,17 @@ use std::time::{Duration, Instant};
 
 use crate::content::folder::{Entry, Folder, not_found};
 use crate::content::upload::{UNFINISHED, Upload, Uploads};
+use crate::message::file::OpenFile;
 use crate::message::refused::Refused;
-use crate::message::response::OpenFile;
 use crate::message::target::Rest;
 use crate::protocol::request::Body;
 
 /// How long the open root is used before its path is followed again. The path may be a link that is
 /// switched to another directory with each release.
 const ROOT_TTL: Duration = Duration::from_secs(1);
+
+/// The most names of a folder that are listed.
+const MOST_LISTED: usize = 10_000;
 
 /// The files that clients may read and store: those below one directory, and no others.
 ///
@@ -32,6 +36,24 @@ const ROOT_TTL: Duration = Duration::from_secs(1);
 pub struct Directory {
     root: Option<Arc<Root>>,
     uploads: Arc<Uploads>,
+}
+
+/// What stands under a name. From stage 13.
+#[derive(Debug)]
+pub enum Found {
+    /// A file, open for reading.
+    File(OpenFile),
+    /// A folder, which holds files.
+    Folder,
+}
+
+/// A name in a folder. From stage 13.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Listed {
+    /// The name, without those of the folders above.
+    pub name: OsString,
+    /// Whether it is a folder, or leads to one.
+    pub is_folder: bool,
 }
 
 /// The directory itself.
@@ -62,14 +84,54 @@ impl Directory {
     /// `NotFound` when there is no such file, when the name leads out of the directory, and when it
     /// names something other than a file; otherwise the error of the system.
     pub fn open(&self, name: Rest) -> io::Result<OpenFile> {
-        self.open_name(&name.file_name()?)
+        match self.find(&name.file_name()?)? {
+            Found::File(file) => Ok(file),
+            Found::Folder => Err(not_found()),
+        }
     }
 
-    fn open_name(&self, name: &Path) -> io::Result<OpenFile> {
+    /// Looks up a name, such as `sub/a.txt`, and opens it if it is a file. From stage 13.
+    ///
+    /// # Errors
+    ///
+    /// As [`Directory::open`], but for a folder.
+    pub fn find(&self, name: &Path) -> io::Result<Found> {
         let file = self.root_for(name)?.open_file(name)?;
         let metadata = file.metadata()?;
-        // Reading anything else may never end.
-        if metadata.is_file() { Ok(OpenFile::new(file, metadata)) } else { Err(not_found()) }
+        match metadata.file_type() {
+            kind if kind.is_file() => Ok(Found::File(OpenFile::new(file, metadata))),
+            kind if kind.is_dir() => Ok(Found::Folder),
+            _ => Err(not_found()), // reading anything else may never end
+        }
+    }
+
+    /// Lists the names in a folder of this directory, sorted. The empty name means the directory itself. Names that
+    /// [`Directory::find`] would not find are left out. From stage 13.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound` when there is no such folder, or when it is outside; otherwise the error of the system.
+    pub fn list(&self, folder: &Path) -> io::Result<Vec<Listed>> {
+        let is_root = folder.as_os_str().is_empty();
+        let root = if is_root { self.root_for(Path::new("any"))? } else { self.root_for(folder)? };
+        let opened = if is_root { root } else { Arc::new(root.open_folder(folder)?) };
+        let mut listed = Vec::new();
+        for name in opened.names()?.into_iter().take(MOST_LISTED) {
+            let is_folder = match opened.entry(&name)? {
+                Entry::File { .. } | Entry::ReadOnly => false,
+                Entry::Directory => true,
+                Entry::Link => match self.find(&folder.join(&name)) {
+                    Ok(found) => matches!(found, Found::Folder),
+                    Err(_) => continue, // it leads nowhere, or outside
+                },
+                Entry::Special | Entry::Nothing => continue,
+            };
+            if is_plain(Path::new(&name)) {
+                listed.push(Listed { name, is_folder });
+            }
+        }
+        listed.sort();
+        Ok(listed)
     }
 
     /// Stores the whole body of a request under `name`, and replaces what was there before. If that is
@@ -212,7 +274,10 @@ mod tests {
     }
 
     fn open(directory: &Directory, name: &str) -> io::Result<OpenFile> {
-        directory.open_name(Path::new(name))
+        match directory.find(Path::new(name))? {
+            Found::File(file) => Ok(file),
+            Found::Folder => Err(not_found()),
+        }
     }
 
     fn read(directory: &Directory, name: &str) -> Option<String> {

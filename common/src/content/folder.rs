@@ -75,7 +75,7 @@ mod system {
             &self.path
         }
 
-        /// Opens a file below this directory for reading, unless a link leads out.
+        /// Opens a file below this directory for reading, unless a link leads out. It may be a directory.
         pub(crate) fn open_file(&self, name: &Path) -> io::Result<File> {
             // Opening a pipe without a writer must not block.
             let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
@@ -246,8 +246,11 @@ mod system {
         }
 
         pub(crate) fn open_file(&self, name: &Path) -> io::Result<File> {
-            let path = follow(&self.path, name)?;
-            if fs::metadata(&path)?.is_file() { File::open(path) } else { Err(not_found()) }
+            let mut options = File::options();
+            #[cfg(windows)]
+            // a directory is opened with this flag only: FILE_FLAG_BACKUP_SEMANTICS
+            std::os::windows::fs::OpenOptionsExt::custom_flags(&mut options, 0x0200_0000);
+            options.read(true).open(follow(&self.path, name)?)
         }
 
         pub(crate) fn open_folder(&self, name: &Path) -> io::Result<Folder> {

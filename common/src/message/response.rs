@@ -2,21 +2,17 @@
 
 use std::borrow::Cow;
 use std::fmt;
-use std::fs::{File, Metadata};
-use std::io::{self, Cursor, Read, Write};
+use std::io::{self, Read, Write};
 
 use crate::message::chunked::write_chunked;
 use crate::message::coding::{accepts_gzip, gzip, gzip_stream};
 use crate::message::date::HttpDate;
+use crate::message::file::{FileContent, FilePart, OpenFile};
 use crate::message::head::{Head, Version};
 use crate::message::headers::Headers;
 use crate::message::refused::Refused;
-use crate::message::stream::{Stream, became_shorter};
+use crate::message::stream::Stream;
 use crate::message::syntax::Class;
-
-/// The size, in bytes, up to which a file is read before its head is written. The head then states the real
-/// length, whatever the file system claims.
-const SMALL_FILE: u64 = 32 * 1024;
 
 /// The most bytes of a body that are copied behind their head, to be written together with it.
 const SMALL_BODY: usize = 32 * 1024;
@@ -53,8 +49,7 @@ pub struct Response {
 /// The body of a response.
 enum Content {
     Bytes(Vec<u8>),
-    /// The first bytes of a file, as many as the number says.
-    File(File, u64),
+    File(FilePart),
     /// All bytes of a stream. Their number is unknown.
     Stream(Box<dyn Read + Send>),
     /// A body that a function writes together with its framing.
@@ -67,7 +62,7 @@ impl fmt::Debug for Content {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         match self {
             Content::Bytes(bytes) => write!(f, "{} bytes", bytes.len()),
-            Content::File(file, length) => write!(f, "{length} bytes of {file:?}"),
+            Content::File(part) => write!(f, "{part:?}"),
             Content::Stream(_) | Content::ByHand(_) => f.write_str("a stream"),
         }
     }
@@ -135,7 +130,37 @@ impl Response {
     ///
     /// When the file cannot be read.
     pub fn file(file: impl Into<OpenFile>) -> io::Result<Response> {
-        Ok(Response::ok().body("application/octet-stream", Content::of(file.into())?))
+        Response::file_of_type("application/octet-stream", file)
+    }
+
+    /// Creates a 200 response with the content of a file, as [`Response::file`] does, but with this type. From
+    /// stage 13.
+    ///
+    /// # Errors
+    ///
+    /// When the file cannot be read.
+    pub fn file_of_type(
+        content_type: &'static str,
+        file: impl Into<OpenFile>,
+    ) -> io::Result<Response> {
+        let file = file.into();
+        let content = match file.into_content()? {
+            FileContent::Bytes(bytes) => Content::Bytes(bytes),
+            FileContent::Part(part) => Content::File(part),
+            FileContent::Stream(source) => Content::Stream(source),
+        };
+        Ok(Response::ok().body(content_type, content))
+    }
+
+    /// Creates a 200 response with a page of HTML in UTF-8. From stage 13.
+    pub fn html(page: String) -> Response {
+        Response::ok().body("text/html; charset=utf-8", Content::Bytes(page.into_bytes()))
+    }
+
+    /// Changes the status code, such as for a page that accompanies a 404. From stage 13.
+    #[must_use]
+    pub fn with_status(self, status: u16) -> Response {
+        Response { status, ..self }
     }
 
     /// Creates a 200 response with all bytes of `source`, each sent as soon as it has been read. Their number
@@ -230,9 +255,7 @@ impl Response {
         }
         self.body = match self.body {
             Content::Bytes(body) => Content::Bytes(gzip(&body)?),
-            Content::File(file, length) => {
-                Content::Stream(Box::new(gzip_stream(Whole { file, length, left: length })))
-            }
+            Content::File(part) => Content::Stream(Box::new(gzip_stream(part))),
             Content::Stream(source) => Content::Stream(Box::new(gzip_stream(source))),
             by_hand @ Content::ByHand(_) => {
                 self.body = by_hand;
@@ -346,7 +369,7 @@ impl Response {
         }
         match response.body {
             Content::Bytes(_) => Ok(()), // written together with the head
-            Content::File(file, length) => out.send_file(&file, length),
+            Content::File(part) => out.send_file(part),
             Content::Stream(mut source) => {
                 out.flush()?; // the client may be waiting, and the source may take long
                 match recipient.version {
@@ -406,7 +429,7 @@ impl Response {
         let length = match &self.body {
             _ if self.has_no_body() => return,
             Content::Bytes(body) => body.len() as u64,
-            Content::File(_, length) => *length,
+            Content::File(part) => part.left(),
             Content::Stream(_) if version == Version::Http11 => {
                 return add(head, &["Transfer-Encoding: chunked\r\n"]);
             }
@@ -415,79 +438,6 @@ impl Response {
         add(head, &["Content-Length: "]);
         add_number(head, length);
         add(head, &["\r\n"]);
-    }
-}
-
-/// An open file, and its metadata if they have been read already.
-#[derive(Debug)]
-pub struct OpenFile {
-    file: File,
-    metadata: Option<Metadata>,
-}
-
-impl OpenFile {
-    /// Creates an open file with known metadata.
-    pub(crate) fn new(file: File, metadata: Metadata) -> OpenFile {
-        OpenFile { file, metadata: Some(metadata) }
-    }
-
-    /// Returns a reader for the whole file. If the file becomes shorter while it is read, that is an error,
-    /// not the end. This is for callers that do not tell the client the length, for example because they
-    /// compress the file.
-    ///
-    /// # Errors
-    ///
-    /// When the file cannot be read.
-    pub fn into_whole(self) -> io::Result<Box<dyn Read + Send>> {
-        Ok(match Content::of(self)? {
-            Content::Bytes(bytes) => Box::new(Cursor::new(bytes)),
-            Content::File(file, length) => Box::new(Whole { file, length, left: length }),
-            Content::Stream(source) => source,
-            Content::ByHand(_) => Box::new(io::empty()), // no file is written by hand
-        })
-    }
-}
-
-impl From<File> for OpenFile {
-    fn from(file: File) -> OpenFile {
-        OpenFile { file, metadata: None }
-    }
-}
-
-impl Content {
-    /// Returns the content of a file, from its beginning to its present end.
-    fn of(file: OpenFile) -> io::Result<Content> {
-        let OpenFile { mut file, metadata } = file;
-        let size = metadata.map_or_else(|| file.metadata(), Ok)?.len();
-        if size > SMALL_FILE {
-            return Ok(Content::File(file, size));
-        }
-        let mut bytes = Vec::with_capacity(usize::try_from(size).unwrap_or(0));
-        // A size of 0 may mean that the system does not know the size.
-        let most = if size == 0 { SMALL_FILE } else { size };
-        let count = (&mut file).take(most).read_to_end(&mut bytes)? as u64;
-        if size == 0 && count == most {
-            return Ok(Content::Stream(Box::new(Cursor::new(bytes).chain(file))));
-        }
-        Ok(Content::Bytes(bytes))
-    }
-}
-
-/// A reader for the first `length` bytes of a file. Fewer bytes are an error.
-struct Whole {
-    file: File,
-    length: u64,
-    left: u64,
-}
-
-impl Read for Whole {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let count = (&self.file).take(self.left).read(buffer)?;
-        if count == 0 && self.left > 0 && !buffer.is_empty() {
-            return Err(became_shorter(self.left, self.length));
-        }
-        self.left -= count as u64;
-        Ok(count)
     }
 }
 
@@ -548,6 +498,8 @@ pub(crate) fn reason(status: u16) -> &'static str {
         200 => "OK",
         201 => "Created",
         204 => "No Content",
+        206 => "Partial Content",
+        301 => "Moved Permanently",
         304 => "Not Modified",
         400 => "Bad Request",
         403 => "Forbidden",
@@ -556,9 +508,11 @@ pub(crate) fn reason(status: u16) -> &'static str {
         408 => "Request Timeout",
         409 => "Conflict",
         411 => "Length Required",
+        412 => "Precondition Failed",
         413 => "Content Too Large",
         414 => "URI Too Long",
         415 => "Unsupported Media Type",
+        416 => "Range Not Satisfiable",
         417 => "Expectation Failed",
         431 => "Request Header Fields Too Large",
         500 => "Internal Server Error",
@@ -574,6 +528,7 @@ pub(crate) fn reason(status: u16) -> &'static str {
 mod tests {
     use super::*;
     use pretty_assertions::assert_eq;
+    use std::fs::File;
     use std::io::Seek;
 
     impl Read for Memory {

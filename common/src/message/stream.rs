@@ -1,7 +1,8 @@
 //! The streams that requests are read from and responses are written to (stage 2's lasting form).
 
-use std::fs::File;
 use std::io::{self, Read, Write};
+
+use crate::message::file::{FilePart, became_shorter};
 
 /// How much of a file is in memory at a time while it is sent.
 const BLOCK: usize = 128 * 1024;
@@ -38,15 +39,16 @@ pub trait Stream: Read + Write {
         None
     }
 
-    /// Writes exactly `length` bytes of a file, from its current position. A stream whose bytes the
-    /// system can copy without a detour through this program makes use of that.
+    /// Writes a part of a file. A stream whose bytes the system can copy without a detour through this
+    /// program makes use of that.
     ///
     /// # Errors
     ///
     /// When reading or writing fails, and `UnexpectedEof` when the file has become shorter. Some of
     /// the bytes may have been written then.
-    fn send_file(&mut self, file: &File, length: u64) -> io::Result<()> {
-        copy_exactly(file, length, self)
+    fn send_file(&mut self, part: FilePart) -> io::Result<()> {
+        let left = part.left();
+        copy_exactly(part, left, self)
     }
 }
 
@@ -74,10 +76,4 @@ pub(crate) fn copy_exactly(
         }
     }
     Ok(())
-}
-
-/// Returns the error for a file that ended before its promised length.
-pub(crate) fn became_shorter(left: u64, length: u64) -> io::Error {
-    let sentence = format!("the file became shorter: {left} of {length} bytes are missing");
-    io::Error::new(io::ErrorKind::UnexpectedEof, sentence)
 }

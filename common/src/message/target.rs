@@ -24,13 +24,13 @@ use crate::message::syntax::{Class, is_pchar};
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Target<'a> {
+    path: Rest<'a>,
     first: Cow<'a, str>,
     rest: Option<Rest<'a>>,
     query: Option<&'a str>,
 }
 
-/// The part of a path behind the slash after the first segment, not decoded yet. Its escapes are
-/// known to be valid.
+/// The part of a path behind one of its slashes, not decoded yet. Its escapes are known to be valid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rest<'a>(&'a str);
 
@@ -53,7 +53,7 @@ impl<'a> Target<'a> {
         }
         let (before, query) = split_at(target, b'?');
         if method == "OPTIONS" && target == "*" {
-            return Ok(Target { first: target.into(), rest: None, query });
+            return Ok(Target { path: Rest(""), first: target.into(), rest: None, query });
         }
         let path = if before.starts_with('/') { before } else { path_of_url(before)? };
         check(path)?;
@@ -63,14 +63,19 @@ impl<'a> Target<'a> {
         let decoded =
             first.bytes().any(|byte| byte == b'%').then(|| Rest(first).decode().ok()).flatten();
         let first = decoded.map_or(Cow::Borrowed(first), Cow::Owned);
-        Ok(Target { first, rest: rest.map(Rest), query })
+        Ok(Target { path: Rest(path), first, rest: rest.map(Rest), query })
     }
 
     fn authority_form(target: &'a str) -> Result<Target<'a>, Refused> {
         if !is_authority(target.as_bytes()) {
             return Err(bad_request("the target of CONNECT is not a host and a port"));
         }
-        Ok(Target { first: target.into(), rest: None, query: None })
+        Ok(Target { path: Rest(""), first: target.into(), rest: None, query: None })
+    }
+
+    /// Returns the path without its first slash: empty for `/`, and for a target without a path. From stage 13.
+    pub fn path(&self) -> Rest<'a> {
+        self.path
     }
 
     /// Returns the first segment of the path, decoded if that gives text. It is empty for `/`.
@@ -115,6 +120,17 @@ impl<'a> Rest<'a> {
     /// Returns the text as the client sent it, with its escapes.
     pub fn raw(self) -> &'a str {
         self.0
+    }
+
+    /// Returns the path of a folder, without the slash at its end. `None` if there is no slash at its end. The empty
+    /// path is that of the root. From stage 13.
+    pub fn folder(self) -> Option<Rest<'a>> {
+        match self.0.strip_suffix('/') {
+            None if self.0.is_empty() => Some(self),
+            folder => {
+                folder.filter(|folder| !folder.is_empty() && !folder.ends_with('/')).map(Rest)
+            }
+        }
     }
 
     /// Returns the segments as the client sent them.

@@ -97,6 +97,11 @@ impl<'a> Request<'a> {
         (self.target.first(), self.target.rest())
     }
 
+    /// Returns the whole path without its first slash, such as `echo/a/b`; empty for `/`. From stage 13.
+    pub fn full_path(&self) -> Rest<'a> {
+        self.target.path()
+    }
+
     /// Returns the target as the client sent it, such as `/echo/a%20b?c=d`, or `*`.
     pub fn target(&self) -> &'a str {
         self.head.target

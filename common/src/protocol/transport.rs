@@ -1,11 +1,11 @@
 //! What carries a connection's bytes, as the protocol sees it, and the outbox (stage 12's lasting form).
 
-use std::fs::File;
 use std::io::{self, Read, Write};
 use std::time::Duration;
 
+use crate::message::file::FilePart;
 use crate::message::refused::Refused;
-use crate::message::stream::{Stream, became_shorter, copy_exactly};
+use crate::message::stream::{Stream, copy_exactly};
 use crate::protocol::limits::TimeBudget;
 
 /// The longest single wait for a client, unless its connection is idle. A client is charged no more than
@@ -38,15 +38,15 @@ pub trait Transport {
     /// When the connection is broken.
     fn send(&mut self, bytes: &[u8], time: Duration) -> io::Result<Transfer>;
 
-    /// Sends some of a file from its current position: up to `length` bytes, waiting up to `time`. 0 bytes
-    /// mean that the file has ended.
+    /// Sends some of the bytes that are left of a part of a file, waiting up to `time`. 0 bytes mean that the
+    /// file has ended. The caller advances the part.
     ///
     /// # Errors
     ///
     /// When the connection is broken, or the file cannot be read; `Unsupported` when this kind of file has
     /// to be read and sent block by block.
-    fn send_file(&mut self, file: &File, length: u64, time: Duration) -> io::Result<Transfer> {
-        let _ = (file, length, time);
+    fn send_file(&mut self, part: &FilePart, time: Duration) -> io::Result<Transfer> {
+        let _ = (part, time);
         Err(io::ErrorKind::Unsupported.into())
     }
 
@@ -271,15 +271,14 @@ impl Stream for Line<'_> {
         (self.outbox.bytes.len() < MAX_PENDING / 2).then_some(&mut self.outbox.bytes)
     }
 
-    fn send_file(&mut self, file: &File, length: u64) -> io::Result<()> {
+    fn send_file(&mut self, mut part: FilePart) -> io::Result<()> {
         self.flush()?;
-        let mut left = length;
-        while left > 0 {
-            match self.outbox.attempt(|time| self.transport.send_file(file, left, time)) {
-                Ok(0) => return Err(became_shorter(left, length)),
-                Ok(count) => left -= count as u64,
+        while part.left() > 0 {
+            match self.outbox.attempt(|time| self.transport.send_file(&part, time)) {
+                Ok(count) => part.advance(count)?,
                 Err(error) if error.kind() == io::ErrorKind::Unsupported => {
-                    return copy_exactly(file, left, self);
+                    let left = part.left();
+                    return copy_exactly(part, left, self);
                 }
                 Err(error) => return Err(error),
             }

@@ -1,12 +1,12 @@
 //! A connection that lends its pending answers while the next request is answered (stage 12's lasting
 //! form).
 
-use std::fs::File;
 use std::io;
 use std::net::TcpStream;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::message::file::FilePart;
 use crate::protocol::transport::{Transfer, Transport};
 use crate::serve::helper::{Helper, Loan};
 use crate::transport::tcp::Tcp;
@@ -37,8 +37,8 @@ impl Transport for Lending<'_> {
         self.tcp.send(bytes, time)
     }
 
-    fn send_file(&mut self, file: &File, length: u64, time: Duration) -> io::Result<Transfer> {
-        self.tcp.send_file(file, length, time)
+    fn send_file(&mut self, part: &FilePart, time: Duration) -> io::Result<Transfer> {
+        self.tcp.send_file(part, time)
     }
 
     fn lend(&mut self, bytes: &mut Vec<u8>) -> bool {

@@ -1,11 +1,11 @@
 //! A client's connection, with timeouts and a lingering close (stage 1's lasting form).
 
-use std::fs::File;
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use crate::message::file::FilePart;
 use crate::message::refused::Refused;
 use crate::message::stream::Stream;
 use crate::transport::tcp;
@@ -97,8 +97,8 @@ impl Write for &Client {
 }
 
 impl Stream for &Client {
-    fn send_file(&mut self, file: &File, length: u64) -> io::Result<()> {
-        tcp::send_file(self.stream(), file, length).map_err(write_error)
+    fn send_file(&mut self, part: FilePart) -> io::Result<()> {
+        tcp::send_file(self.stream(), part).map_err(write_error)
     }
 }
 

@@ -1,6 +1,5 @@
 //! A TCP connection as a transport (stage 12's lasting form).
 
-use std::fs::File;
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::time::{Duration, Instant};
@@ -8,7 +7,8 @@ use std::time::{Duration, Instant};
 #[cfg(unix)]
 use {nix::libc, socket2::SockRef, std::mem::MaybeUninit};
 
-use crate::message::stream::{Stream, became_shorter, copy_exactly};
+use crate::message::file::FilePart;
+use crate::message::stream::{Stream, copy_exactly};
 use crate::protocol::transport::{SLICE, Transfer, Transport};
 
 /// How long a client may be silent in a lingering close before the connection is closed.
@@ -75,9 +75,9 @@ impl Transport for Tcp<'_> {
         timed(|| self.stream.write(bytes))
     }
 
-    fn send_file(&mut self, file: &File, length: u64, time: Duration) -> io::Result<Transfer> {
+    fn send_file(&mut self, part: &FilePart, time: Duration) -> io::Result<Transfer> {
         self.limit_writes(time)?;
-        timed(|| send_some(self.stream, file, length))
+        timed(|| send_some(self.stream, part))
     }
 }
 
@@ -150,29 +150,29 @@ const MAX_AT_ONCE: u64 = 1 << 20;
 
 /// Asks the system to send some of a file, without a detour through this program.
 #[cfg(target_os = "linux")]
-fn send_some(stream: &TcpStream, file: &File, length: u64) -> io::Result<usize> {
+fn send_some(stream: &TcpStream, part: &FilePart) -> io::Result<usize> {
     use nix::errno::Errno;
-    let count = usize::try_from(length.min(MAX_AT_ONCE)).unwrap_or(usize::MAX);
-    match nix::sys::sendfile::sendfile(stream, file, None, count) {
+    let count = usize::try_from(part.left().min(MAX_AT_ONCE)).unwrap_or(usize::MAX);
+    let mut position = i64::try_from(part.position()).map_err(|_| io::ErrorKind::Unsupported)?;
+    match nix::sys::sendfile::sendfile64(stream, part.file(), Some(&mut position), count) {
         Err(Errno::EINVAL | Errno::ENOSYS) => Err(io::ErrorKind::Unsupported.into()),
         sent => Ok(sent?),
     }
 }
 
 #[cfg(not(target_os = "linux"))]
-fn send_some(_: &TcpStream, _: &File, _: u64) -> io::Result<usize> {
+fn send_some(_: &TcpStream, _: &FilePart) -> io::Result<usize> {
     Err(io::ErrorKind::Unsupported.into())
 }
 
-/// Writes exactly `length` bytes of a file, as quickly as the system can.
-pub(crate) fn send_file(mut stream: &TcpStream, file: &File, length: u64) -> io::Result<()> {
-    let mut left = length;
-    while left > 0 {
-        match uninterrupted(|| send_some(stream, file, left)) {
-            Ok(0) => return Err(became_shorter(left, length)),
-            Ok(count) => left -= count as u64,
+/// Writes a part of a file, as quickly as the system can.
+pub(crate) fn send_file(mut stream: &TcpStream, mut part: FilePart) -> io::Result<()> {
+    while part.left() > 0 {
+        match uninterrupted(|| send_some(stream, &part)) {
+            Ok(count) => part.advance(count)?,
             Err(error) if error.kind() == io::ErrorKind::Unsupported => {
-                return copy_exactly(file, left, &mut stream);
+                let left = part.left();
+                return copy_exactly(part, left, &mut stream);
             }
             Err(error) => return Err(error),
         }
