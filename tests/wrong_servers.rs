@@ -163,6 +163,32 @@ const MISTAKES: &[Row] = &[
     ("chunks:chunks-for-everyone", 13, "sends_no_chunks_to_http_1_0", "the answer has Transfer-Encoding: chunked"),
     ("stage12", 13, "compresses_files_while_it_reads_them", "the answer has no Content-Encoding"),
     ("chunks:no-vary", 13, "compresses_files_while_it_reads_them", "the answer has no Vary"),
+    ("site:everything-is-html", 14, "sends_files_with_their_types", "Content-Type is \"text/html; charset=utf-8\", not \"text/css\""),
+    ("site:says-no-charset", 14, "sends_files_with_their_types", "Content-Type is \"text/html\", without charset=utf-8"),
+    ("site:scripts-as-application", 14, "sends_files_with_their_types", "Content-Type is \"application/javascript; charset=utf-8\", not \"text/javascript\""),
+    ("site:types-with-case", 14, "sends_files_with_their_types", "Content-Type is \"application/octet-stream\", not \"image/jpeg\""),
+    ("site:lets-browsers-guess", 14, "sends_files_with_their_types", "the answer has no X-Content-Type-Options"),
+    ("site:needs-an-index", 14, "a_folder_has_a_page", "the status is 404, not 200"),
+    ("site:lists-everything", 14, "a_folder_has_a_page", "the status is 200, not 404 or 403"),
+    ("site:never-redirects", 14, "a_folder_without_its_slash_is_redirected", "the status is 200, not 301"),
+    ("site:loses-the-query", 14, "a_folder_without_its_slash_is_redirected", "Location is \"/sub/\", not \"/sub/?a=b&c\""),
+    ("site:redirects-to-the-decoded-path", 14, "a_folder_without_its_slash_is_redirected", "Location is \"/two words/\", not \"/two%20words/\""),
+    ("site:merges-slashes", 14, "a_folder_without_its_slash_is_redirected", "Location is \"//sub/\", which leads off this site"),
+    ("site:joins-blindly", 14, "no_name_leads_out_of_the_site", "the status is 200, not 404"),
+    ("site:shows-hidden-names", 14, "no_name_leads_out_of_the_site", "the status is 200, not 404"),
+    ("site:hides-well-known", 14, "no_name_leads_out_of_the_site", "the status is 404, not 200"),
+    ("site:missing-is-200", 14, "a_missing_page_has_a_page", "the status is 200, not 404"),
+    ("site:has-no-page-for-404", 14, "a_missing_page_has_a_page", "Content-Type is \"text/plain\", not \"text/html\""),
+    ("site:links-without-escapes", 14, "lists_folders_when_asked", "no link of the page leads to the file"),
+    ("site:lists-without-escapes", 14, "lists_folders_when_asked", "the name <b>.txt is in the page as it is"),
+    ("site:lists-hidden-names", 14, "lists_folders_when_asked", "the page lists .hidden"),
+    ("site:compresses-everything", 14, "compresses_text_and_nothing_else", "the body is compressed (gzip)"),
+    ("site:ignores-packed-files", 14, "compresses_text_and_nothing_else", "the body"),
+    ("site:packed-files-are-gzip", 14, "compresses_text_and_nothing_else", "Content-Type is \"application/gzip\", not \"text/javascript\""),
+    ("site:varies-when-compressed-only", 14, "compresses_text_and_nothing_else", "the answer has no Vary"),
+    ("site:redirects-posts", 14, "knows_what_a_page_allows", "the status is 301, not 405"),
+    ("site:answers-posts", 14, "knows_what_a_page_allows", "the status is 200, not 405"),
+    ("site:sends-stale-packed-files", 14, "compresses_text_and_nothing_else", "the body is"),
 ];
 
 /// Reports that are not kept, because they depend on timing: the answer may arrive before the reset or not, and a
@@ -245,6 +271,8 @@ fn command(variant: &str) -> String {
     let programs = wrong_servers().display();
     if let Some(mistake) = variant.strip_prefix("chunks:") {
         format!("MISTAKE={mistake} '{programs}/wrong-chunks'")
+    } else if let Some(mistake) = variant.strip_prefix("site:") {
+        format!("MISTAKE={mistake} '{programs}/wrong-site'")
     } else if let Some(style) = variant.strip_prefix("styles:") {
         format!("STYLE={style} '{programs}/other-styles'")
     } else if variant.starts_with("stage") {
@@ -325,12 +353,15 @@ fn without_date(report: &str) -> String {
 /// Replaces the temporary directory, which varies, by a word. If there are unfinished uploads, also removes the
 /// list of its files, because it depends on timing.
 fn without_directory(report: &str) -> String {
-    let Some((before, rest)) = report.split_once(" --directory ") else {
+    let option = [" --directory ", " --site "].into_iter().find(|option| report.contains(option));
+    let Some((option, (before, rest))) =
+        option.and_then(|option| Some((option, report.split_once(option)?)))
+    else {
         return report.to_owned();
     };
     let has_uploads = before.ends_with("--max-connections 3");
     let end = rest.find(if has_uploads { "\n" } else { ", which" }).unwrap_or(rest.len());
-    format!("{before} --directory DIRECTORY{}", &rest[end..])
+    format!("{before}{option}DIRECTORY{}", &rest[end..])
 }
 
 /// Removes what the server printed, because it depends on timing, unless the server has ended.
@@ -373,7 +404,9 @@ fn stage_before(variant: &str) -> Option<usize> {
         "counts-from-the-connection",
         "waits-for-idle-clients",
     ];
-    let is_partial = variant.starts_with("chunks:") || PARTIAL.contains(&variant);
+    let is_partial = variant.starts_with("chunks:")
+        || variant.starts_with("site:")
+        || PARTIAL.contains(&variant);
     let stages = MISTAKES.iter().filter(|(it, ..)| *it == variant).map(|(_, stage, ..)| *stage);
     stages.min().filter(|stage| *stage > 1 && !is_partial).map(|stage| stage - 1)
 }
@@ -446,7 +479,10 @@ fn every_report_belongs_to_a_mistake() {
 
 /// The name of a report.
 fn name(variant: &str, stage: usize, check: &str) -> String {
-    format!("{stage:02}-{}.{check}", variant.trim_start_matches("chunks:"))
+    format!(
+        "{stage:02}-{}.{check}",
+        variant.trim_start_matches("chunks:").trim_start_matches("site:")
+    )
 }
 
 /// Compares a report with the kept one. If `REWRITE` is set, keeps the new one instead.

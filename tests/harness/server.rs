@@ -32,6 +32,9 @@ static LISTENS_ON_WRONG_PORT: AtomicBool = AtomicBool::new(false);
 /// The name of the server's directory, which is inside a temporary directory.
 const SERVED: &str = "shared";
 
+/// The name of the directory with the files of a web site, beside that.
+const SITE: &str = "site";
+
 /// How long to wait for a server to end, because it may have broken a connection by crashing.
 const CRASH_TIME: Duration = Duration::from_millis(300);
 
@@ -47,6 +50,8 @@ pub struct Server {
     directory: Option<TempDir>,
     /// Further arguments that the server was started with, such as ` --max-body 1000`.
     args: String,
+    /// Whether it got `--site`, and the check is about that.
+    has_site: bool,
     /// Whether a connection has been made.
     was_reached: AtomicBool,
     /// Ports on which other programs listened before this server was started.
@@ -86,14 +91,49 @@ impl Server {
         Ok(Server { args: format!(" {}", args.join(" ")), ..server })
     }
 
-    /// Starts the binary of `stage`, whatever `SERVER` is; with `--directory` if the stage accepts it.
+    /// Starts the server with `--site`, on a directory with these files, with these arguments, and with
+    /// `--directory`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Server::start_with_directory`].
+    pub fn start_with_site(
+        stage: &'static str,
+        args: &[&str],
+        files: &[(&str, &[u8])],
+    ) -> Result<Server, Failure> {
+        let directory = new_directory()?;
+        let site = directory.path().join(SITE);
+        fs::create_dir(&site)
+            .and_then(|()| {
+                files.iter().try_for_each(|(name, content)| place(&site.join(name), content))
+            })
+            .map_err(|error| {
+                Failure::new(format!("this check cannot prepare its files: {error}"))
+            })?;
+        let mut command = choice::command(stage)?;
+        command.args(args).arg("--site").arg(&site);
+        let server = Server::start_with(stage, command, Some(directory))?;
+        let args = args.iter().map(|arg| format!(" {arg}")).collect();
+        Ok(Server { args, has_site: true, ..server })
+    }
+
+    /// Starts the binary of `stage`, whatever `SERVER` is; with `--directory` if the stage accepts it, and
+    /// with a small `--site` if it accepts that.
     ///
     /// # Errors
     ///
     /// As [`Server::start_with_directory`].
     pub fn start_own(stage: &'static str) -> Result<Server, Failure> {
         let directory = if stage < "stage07" { None } else { Some(new_directory()?) };
-        Server::start_with(stage, choice::own_command(stage)?, directory)
+        let mut command = choice::own_command(stage)?;
+        if let Some(directory) = directory.as_ref().filter(|_| stage >= "stage14") {
+            let site = directory.path().join(SITE);
+            place(&site.join("hello.txt"), b"Hello, World!\n")
+                .map_err(|error| Failure::new(format!("cannot create a site: {error}")))?;
+            command.arg("--list").arg("--site").arg(site);
+        }
+        Server::start_with(stage, command, directory)
     }
 
     /// Starts the binary of `stage`, whatever `SERVER` is, with these arguments; with `--directory` if the
@@ -134,6 +174,7 @@ impl Server {
             process: Mutex::new(process),
             directory,
             args: String::new(),
+            has_site: false,
             was_reached: AtomicBool::new(false),
             taken,
             _turn: turn,
@@ -147,6 +188,15 @@ impl Server {
     /// When the server was started without one: a mistake in the check.
     pub fn directory(&self) -> PathBuf {
         self.outside().expect("the check starts the server with a directory").join(SERVED)
+    }
+
+    /// The directory that was given to the server with `--site`.
+    ///
+    /// # Panics
+    ///
+    /// When the server was started without one: a mistake in the check.
+    pub fn site(&self) -> PathBuf {
+        self.outside().expect("started with a site").join(SITE)
     }
 
     /// The directory that contains the server's directory, if it has one. Clients must not reach the other
@@ -169,7 +219,8 @@ impl Server {
     /// without a directory.
     pub(crate) fn started(&self) -> String {
         let Some(outside) = self.outside() else { return String::new() };
-        let directory = outside.join(SERVED);
+        let (option, name) = if self.has_site { ("--site", SITE) } else { ("--directory", SERVED) };
+        let directory = outside.join(name);
         let entries = fs::read_dir(&directory).into_iter().flatten().flatten();
         let mut names: Vec<_> =
             entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
@@ -178,7 +229,7 @@ impl Server {
             0 => "is empty".to_owned(),
             _ => format!("holds: {}", names.join(", ")),
         };
-        format!("with{} --directory {}, which {content}", self.args, directory.display())
+        format!("with{} {option} {}, which {content}", self.args, directory.display())
     }
 
     /// The most memory that the server has used since it was started, in KiB (see proc(5), VmHWM).
@@ -386,7 +437,13 @@ fn new_directory() -> Result<TempDir, Failure> {
     made.map_err(|error| Failure::new(format!("cannot create a temporary directory: {error}")))
 }
 
-/// The user's own `PORT`, if it is set. Only one check uses it at a time.
+/// Writes a file, and makes the folders above it.
+fn place(path: &Path, content: &[u8]) -> io::Result<()> {
+    path.parent().map_or(Ok(()), fs::create_dir_all)?;
+    fs::write(path, content)
+}
+
+/// The user's own `PORT`, if there is one. One check uses it at a time.
 fn own_port() -> Result<Option<(Port, MutexGuard<'static, ()>)>, Failure> {
     static TURN: Mutex<()> = Mutex::new(());
     let Ok(wanted) = env::var("PORT") else { return Ok(None) };

@@ -153,7 +153,8 @@ You have built an HTTP/1.1 server. It
   - sends and stores files of any size, whole or not at all, and never outside of its directory;
   - compresses bodies for clients that accept it, and streams bodies whose length is not known yet;
   - refuses invalid requests and says why, and limits time, size and the number of clients;
-  - serves many clients at the same time, and stops without losing an answer.
+  - serves many clients at the same time, and stops without losing an answer;
+  - shows a folder as a web site, with the right types and no way out of it.
 
 From here: compare it with servers that people trust (docs/strict.md and docs/speed.md). Read
 common/src/lib.rs, the same server as a library with limits and tests. Or use your server for
