@@ -1,0 +1,71 @@
+//! The course in a real browser: every page of it, shown by the latest stage, without one complaint in the
+//! browser's console. A wrong type shows there: a style that is refused, a script that does not run.
+//!
+//! It needs Chromium and `cargo book`, so .ci/run runs it, and `cargo test` does not.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use harness::{Server, Stage, repository};
+use tempfile::TempDir;
+
+/// How long a page may take.
+const TIMEOUT: Duration = Duration::from_secs(60);
+
+/// The pages of the course.
+fn pages(site: &Path) -> Vec<String> {
+    let entries = fs::read_dir(site).expect("`cargo book` has made the site");
+    let names = entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned());
+    let mut pages: Vec<_> = names.filter(|name| name.ends_with(".html")).collect();
+    pages.sort();
+    pages
+}
+
+/// What the browser's console says about a page.
+fn console(profile: &Path, url: &str) -> Vec<String> {
+    let log = profile.join("log");
+    let mut browser = Command::new("chromium")
+        .args(["--headless=new", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr"])
+        .args(["--virtual-time-budget=4000", "--dump-dom", url])
+        .arg(format!("--user-data-dir={}", profile.join("profile").display()))
+        .stdout(Stdio::null())
+        .stderr(fs::File::create(&log).expect("a file can be created"))
+        .spawn()
+        .expect("Chromium is installed");
+    let start = Instant::now();
+    while browser.try_wait().expect("it can be waited for").is_none() {
+        if start.elapsed() > TIMEOUT {
+            let _ = browser.kill();
+            panic!("{url} takes more than {} seconds", TIMEOUT.as_secs());
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let said = String::from_utf8_lossy(&fs::read(log).unwrap_or_default()).into_owned();
+    said.lines().filter(|line| line.contains(":CONSOLE")).map(str::to_owned).collect()
+}
+
+fn latest_stage() -> &'static str {
+    Stage::all().last().expect("there are stages").name().leak()
+}
+
+#[ignore = "needs Chromium; .ci/run runs it"]
+#[test]
+fn every_page_of_the_course_is_shown_without_a_complaint() {
+    let site: PathBuf = repository().join("target/book");
+    let pages = pages(&site);
+    assert!(pages.len() > 15, "{pages:?}");
+    let site = site.display().to_string();
+    let server = Server::start_own_with_args(latest_stage(), &["--list", "--site", &site])
+        .unwrap_or_else(|failure| panic!("{failure:?}"));
+    server.connect().unwrap_or_else(|failure| panic!("{failure:?}"));
+    let profile = TempDir::new().expect("a temporary directory");
+    let complaints: Vec<_> = pages
+        .iter()
+        .flat_map(|page| {
+            console(profile.path(), &format!("http://127.0.0.1:{}/{page}", server.port()))
+        })
+        .collect();
+    assert!(complaints.is_empty(), "{}", complaints.join("\n"));
+}
