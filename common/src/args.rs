@@ -30,6 +30,8 @@ pub struct Args {
     named_directory: Option<PathBuf>,
     /// The directory of the web site, from `--site`, as [`Args::named_directory`].
     named_site: Option<PathBuf>,
+    /// For how many seconds clients may use a file without asking again, from `--max-age`.
+    pub max_age: Option<u64>,
     /// Whether the web site lists folders that have no page of their own, from `--list`.
     pub list: bool,
     /// The limits for clients, from the options of a server that has such options.
@@ -104,6 +106,17 @@ pub fn run_with_limits(serve: impl FnOnce(&Args) -> io::Result<()>) -> ExitCode 
 /// in [`run`]. From stage 13.
 pub fn run_with_site(serve: impl FnOnce(&Args) -> io::Result<()>) -> ExitCode {
     start(command_with_limits().args(site()), serve)
+}
+
+/// Runs a server with the options of [`run_with_site`], and with `--max-age`. Errors are handled as in [`run`]. From
+/// stage 14.
+pub fn run_with_caching(serve: impl FnOnce(&Args) -> io::Result<()>) -> ExitCode {
+    let max_age = Arg::new("max-age")
+        .long("max-age")
+        .value_name("SECONDS")
+        .value_parser(value_parser!(u64).range(..=u64::from(u32::MAX)))
+        .help("Let clients use files for this time without asking again");
+    start(command_with_limits().args(site()).arg(max_age), serve)
 }
 
 fn timeout() -> Arg {
@@ -256,6 +269,7 @@ fn chosen_args(matches: &ArgMatches) -> Result<Args, String> {
         directory: resolve("--directory", path("directory"))?,
         named_directory: path("directory").and_then(absolute),
         named_site: path("site").and_then(absolute),
+        max_age: matches.try_get_one("max-age").ok().flatten().copied(),
         list: flag("list"),
         limits: chosen_limits(matches),
         timeout: timeout.map_or(TIMEOUT, Duration::from_secs),

@@ -145,7 +145,9 @@ mod transport {
     pub(crate) mod tcp;
 }
 
-pub use args::{Args, announce, run, run_with_directory, run_with_limits, run_with_site};
+pub use args::{
+    Args, announce, run, run_with_caching, run_with_directory, run_with_limits, run_with_site,
+};
 pub use content::countdown::Countdown;
 pub use content::directory::{Directory, Found, Listed};
 pub use content::site::Site;
@@ -167,7 +169,7 @@ pub use protocol::persistence::Then;
 pub use protocol::request::{Body, Raw, Request};
 pub use protocol::rules::check;
 pub use protocol::transport::{Transfer, Transport};
-pub use serve::clock::date;
+pub use serve::clock::{date, now};
 pub use serve::conversation::answer_all;
 pub use serve::exchange::{
     answer, conclude, fill_head, next_request, read_request, refuse, respond, with_request,

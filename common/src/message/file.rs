@@ -18,7 +18,7 @@ pub struct OpenFile {
 }
 
 /// What tells one version of a file from the next: validators are made of it (RFC 9110, section 8.8). From
-/// stage 15.
+/// stage 14.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FileState {
     /// The number of bytes.
@@ -33,7 +33,7 @@ impl OpenFile {
         OpenFile { file, metadata: Some(metadata) }
     }
 
-    /// The length and the age of the file. From stage 15.
+    /// The length and the age of the file. From stage 14.
     ///
     /// # Errors
     ///

@@ -7,7 +7,7 @@ use std::io::{self, Read, Write};
 use crate::message::chunked::write_chunked;
 use crate::message::coding::{accepts_gzip, gzip, gzip_stream};
 use crate::message::date::HttpDate;
-use crate::message::file::{FileContent, FilePart, OpenFile};
+use crate::message::file::{FileContent, FilePart, FileState, OpenFile};
 use crate::message::head::{Head, Version};
 use crate::message::headers::Headers;
 use crate::message::refused::Refused;
@@ -39,6 +39,8 @@ pub struct Response {
     /// The value of `Connection`, if it has been set. There is at most one such field.
     connection: Option<Cow<'static, str>>,
     body: Content,
+    /// The state of the file whose content is the body, compressed or not.
+    file: Option<FileState>,
     note: Option<String>,
     is_last: bool,
     /// The name of a field that cannot be written: a control character in its value could end the field, and
@@ -92,6 +94,7 @@ impl Response {
             fields: Vec::with_capacity(FIELDS),
             connection: None,
             body: Content::Bytes(Vec::new()),
+            file: None,
             note: None,
             is_last: false,
             broken_field: None,
@@ -144,12 +147,19 @@ impl Response {
         file: impl Into<OpenFile>,
     ) -> io::Result<Response> {
         let file = file.into();
+        let state = file.state()?;
         let content = match file.into_content()? {
             FileContent::Bytes(bytes) => Content::Bytes(bytes),
             FileContent::Part(part) => Content::File(part),
             FileContent::Stream(source) => Content::Stream(source),
         };
-        Ok(Response::ok().body(content_type, content))
+        Ok(Response { file: Some(state), ..Response::ok().body(content_type, content) })
+    }
+
+    /// Returns the state of the file whose content is the body, compressed or not; `None` for other bodies. From
+    /// stage 14.
+    pub fn file_state(&self) -> Option<FileState> {
+        self.file
     }
 
     /// Creates a 200 response with a page of HTML in UTF-8. From stage 13.

@@ -5,12 +5,17 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::message::date::HttpDate;
 
+/// Returns the current time in seconds since the beginning of 1970. From stage 14.
+pub fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
+}
+
 /// Returns the current date. Each thread computes it once a second at most.
 pub fn date() -> HttpDate {
     thread_local! {
         static LATEST: Cell<Option<(u64, HttpDate)>> = const { Cell::new(None) };
     }
-    let second = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    let second = now();
     match LATEST.get() {
         Some((latest, date)) if latest == second => date,
         _ => {
