@@ -189,17 +189,43 @@ const MISTAKES: &[Row] = &[
     ("site:redirects-posts", 14, "knows_what_a_page_allows", "the status is 301, not 405"),
     ("site:answers-posts", 14, "knows_what_a_page_allows", "the status is 200, not 405"),
     ("site:sends-stale-packed-files", 14, "compresses_text_and_nothing_else", "the body is"),
+    ("caching:no-tags", 15, "gives_files_validators", "the answer has no ETag"),
+    ("caching:tag-without-quotes", 15, "gives_files_validators", "which is no strong entity tag in quotes"),
+    ("caching:weak-tags", 15, "gives_files_validators", "which is no strong entity tag in quotes"),
+    ("caching:tag-of-the-length", 15, "gives_files_validators", "the status is 304, not 200"),
+    ("caching:dates-in-the-future", 15, "gives_files_validators", "which is in the future"),
+    ("caching:one-tag-for-two-codings", 15, "a_coding_has_a_tag_of_its_own", "the status is 304, not 200"),
+    ("caching:ignores-conditions", 15, "answers_304_for_what_the_client_has", "the status is 200, not 304"),
+    ("caching:compares-the-whole-header", 15, "answers_304_for_what_the_client_has", "the status is 200, not 304"),
+    ("caching:splits-at-commas", 15, "answers_304_for_what_the_client_has", "the status is 200, not 304"),
+    ("caching:if-none-match-wants-strong-tags", 15, "answers_304_for_what_the_client_has", "the status is 200, not 304"),
+    ("caching:knows-no-star", 15, "answers_304_for_what_the_client_has", "the status is 200, not 304"),
+    ("caching:searches-for-the-tag", 15, "answers_304_for_what_the_client_has", "the status is 304, not 200"),
+    ("caching:knows-one-form-of-dates", 15, "compares_dates", "the status is 200, not 412"),
+    ("caching:bad-dates-are-very-old", 15, "compares_dates", "the status is 412, not 200"),
+    ("caching:prefers-dates", 15, "a_tag_counts_for_more_than_a_date", "the status is 304, not 200"),
+    ("caching:304-without-vary", 15, "a_304_has_what_a_cache_needs", "the answer has no Vary"),
+    ("caching:304-without-a-tag", 15, "a_304_has_what_a_cache_needs", "the answer has no ETag"),
+    ("caching:ignores-preconditions", 15, "refuses_when_a_precondition_fails", "the status is 200, not 412"),
+    ("caching:if-match-takes-weak-tags", 15, "refuses_when_a_precondition_fails", "the status is 200, not 412"),
+    ("caching:stores-in-any-case", 15, "refuses_when_a_precondition_fails", "the status is 201, not 412"),
+    ("caching:says-nothing-about-caching", 15, "says_how_long_a_copy_may_be_used", "the answer has no Cache-Control"),
+    ("caching:ignores-max-age", 15, "says_how_long_a_copy_may_be_used", "Cache-Control is"),
+    ("caching:dates-are-hashes", 15, "says_how_long_a_copy_may_be_used", "Cache-Control"),
+    ("caching:nothing-is-immutable", 15, "says_how_long_a_copy_may_be_used", "without immutable"),
 ];
 
 /// Reports that are not kept, because they depend on timing: the answer may arrive before the reset or not, and a
 /// slow client sends more bytes or fewer.
-const UNSTEADY: [&str; 7] = [
+const UNSTEADY: [&str; 9] = [
     "02-answers-unread.takes_a_long_request",
     "07-loads-whole-files.sends_a_large_file_without_loading_it",
     "06-one-variable-for-all.everyone_gets_their_own_answer",
     "12-style-keep-alive.times_out_slow_requests",
     "12-limits-each-read.times_out_slow_requests",
     "12-cuts-steady-bodies.times_out_slow_bodies",
+    "15-tag-without-quotes.gives_files_validators",
+    "15-dates-in-the-future.gives_files_validators",
     "13-counts-too-fast.sends_what_there_is_as_it_comes",
 ];
 
@@ -273,6 +299,8 @@ fn command(variant: &str) -> String {
         format!("MISTAKE={mistake} '{programs}/wrong-chunks'")
     } else if let Some(mistake) = variant.strip_prefix("site:") {
         format!("MISTAKE={mistake} '{programs}/wrong-site'")
+    } else if let Some(mistake) = variant.strip_prefix("caching:") {
+        format!("MISTAKE={mistake} '{programs}/wrong-caching'")
     } else if let Some(style) = variant.strip_prefix("styles:") {
         format!("STYLE={style} '{programs}/other-styles'")
     } else if variant.starts_with("stage") {
@@ -328,7 +356,7 @@ fn report(output: &str) -> String {
     let begin = output.find("Error: ").unwrap_or(0);
     let end = output[begin..].find("\nfailures:\n").map_or(output.len(), |length| begin + length);
     let report = without_directory(&without_output(output[begin..end].trim_end()));
-    let mut report = without_date(&report);
+    let mut report = without_tags(&without_date(&report));
     for before in ["port ", "127.0.0.1:", "localhost:"] {
         let mut parts = report.split(before).map(str::to_owned);
         let first = parts.next().unwrap_or_default();
@@ -341,13 +369,34 @@ fn report(output: &str) -> String {
     report + "\n"
 }
 
-/// Replaces the time of an answer by a word.
+/// Replaces the times of an answer, which vary, by a word.
 fn without_date(report: &str) -> String {
-    let lines = report.lines().map(|line| match line.split_once("Date: ") {
-        Some((before, date)) if date.ends_with(" GMT\\r\\n") => format!("{before}Date: DATE\\r\\n"),
-        _ => line.to_owned(),
+    let lines = report.lines().map(|line| {
+        let names = ["Date: ", "Last-Modified: ", "If-Modified-Since: "];
+        let split = names.iter().find_map(|name| Some((name, line.split_once(name)?)));
+        match split {
+            Some((name, (before, date)))
+                if date.ends_with(" GMT\\r\\n") && !date.contains(" 1994 ") =>
+            {
+                format!("{before}{name}DATE\\r\\n")
+            }
+            _ => line.to_owned(),
+        }
     });
     lines.collect::<Vec<_>>().join("\n")
+}
+
+/// Replaces entity tags, which are made of times, by a word.
+fn without_tags(report: &str) -> String {
+    let is_tag = |text: &&str| {
+        let hexadecimal = text.bytes().filter(|byte| byte.is_ascii_hexdigit()).count();
+        text.contains('-') && hexadecimal > 15 && !text.contains(' ')
+    };
+    report
+        .split('"')
+        .map(|part| if is_tag(&part) { "TAG" } else { part })
+        .collect::<Vec<_>>()
+        .join("\"")
 }
 
 /// Replaces the temporary directory, which varies, by a word. If there are unfinished uploads, also removes the
@@ -406,6 +455,7 @@ fn stage_before(variant: &str) -> Option<usize> {
     ];
     let is_partial = variant.starts_with("chunks:")
         || variant.starts_with("site:")
+        || variant.starts_with("caching:")
         || PARTIAL.contains(&variant);
     let stages = MISTAKES.iter().filter(|(it, ..)| *it == variant).map(|(_, stage, ..)| *stage);
     stages.min().filter(|stage| *stage > 1 && !is_partial).map(|stage| stage - 1)
@@ -479,10 +529,8 @@ fn every_report_belongs_to_a_mistake() {
 
 /// The name of a report.
 fn name(variant: &str, stage: usize, check: &str) -> String {
-    format!(
-        "{stage:02}-{}.{check}",
-        variant.trim_start_matches("chunks:").trim_start_matches("site:")
-    )
+    let (_, plain) = variant.split_once(':').unwrap_or(("", variant));
+    format!("{stage:02}-{plain}.{check}")
 }
 
 /// Compares a report with the kept one. If `REWRITE` is set, keeps the new one instead.

@@ -154,7 +154,8 @@ You have built an HTTP/1.1 server. It
   - compresses bodies for clients that accept it, and streams bodies whose length is not known yet;
   - refuses invalid requests and says why, and limits time, size and the number of clients;
   - serves many clients at the same time, and stops without losing an answer;
-  - shows a folder as a web site, with the right types and no way out of it.
+  - shows a folder as a web site, with the right types and no way out of it;
+  - sends a file only to those who do not have it yet.
 
 From here: compare it with servers that people trust (docs/strict.md and docs/speed.md). Read
 common/src/lib.rs, the same server as a library with limits and tests. Or use your server for
