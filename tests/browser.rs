@@ -69,3 +69,26 @@ fn every_page_of_the_course_is_shown_without_a_complaint() {
         .collect();
     assert!(complaints.is_empty(), "{}", complaints.join("\n"));
 }
+
+#[ignore = "needs Chromium; .ci/run runs it"]
+#[test]
+fn a_second_visit_gets_304_for_everything() {
+    let site = repository().join("target/book").display().to_string();
+    let server = Server::start_own_with_args(latest_stage(), &["--list", "--site", &site])
+        .unwrap_or_else(|failure| panic!("{failure:?}"));
+    server.connect().unwrap_or_else(|failure| panic!("{failure:?}"));
+    let profile = TempDir::new().expect("a temporary directory");
+    let visit = || {
+        let page = format!("http://127.0.0.1:{}/05-headers.html", server.port());
+        assert_eq!(console(profile.path(), &page), Vec::<String>::new());
+        let log = server.output();
+        log.lines().filter(|line| line.contains("\"GET ")).map(str::to_owned).collect::<Vec<_>>()
+    };
+    let first = visit();
+    assert!(first.len() > 15, "{first:?}");
+    let both = visit();
+    let second = &both[first.len()..];
+    assert!(second.len() > 5, "{second:?}");
+    let again: Vec<_> = second.iter().filter(|line| !line.contains("\" 304")).collect();
+    assert!(again.is_empty(), "{again:?}");
+}
