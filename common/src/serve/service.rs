@@ -270,7 +270,7 @@ impl Arrival<'_> {
                 if is_stopping { response.last() } else { response }
             },
         };
-        let tcp = Tcp::prepared(&self.stream, self.shared.limits.idle_timeout);
+        let tcp = Tcp::prepared(&self.stream);
         let mut transport = Lending::new(tcp, &self.stream, &self.shared.helper);
         if let Closing::Lingering = talk(connection, &mut transport, &handler, &place)? {
             self.shared.helper.close_gently(Arc::clone(&self.stream), place);
@@ -395,6 +395,20 @@ mod tests {
     }
 
     const GOOD: (&str, &str) = ("POST / HTTP/1.1", "Content-Length: 2\r\n\r\nhi");
+
+    #[test]
+    fn a_client_that_connects_before_the_service_begins_is_closed_when_idle() {
+        let listener = Listener::bind(0).expect("a free port");
+        let mut early = TcpStream::connect(listener.address()).expect("the socket listens");
+        let limits = Limits { idle_timeout: Duration::from_millis(100), ..Limits::default() };
+        let service = Service::new(listener, limits).expect("the system accepts timeouts");
+        let stop = service.stopper();
+        let running = thread::spawn(move || service.run(|_| Ok(Response::ok())));
+        early.set_read_timeout(Some(Duration::from_secs(60))).expect("connected");
+        assert_eq!(early.read(&mut [0]).expect("it is closed in time"), 0);
+        stop();
+        running.join().expect("no panic");
+    }
 
     #[test]
     fn a_panic_affects_only_its_client() {

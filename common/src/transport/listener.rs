@@ -79,8 +79,8 @@ impl Listener {
             return Ok(());
         }
         let socket = SockRef::from(&self.shared.socket);
-        socket.set_read_timeout(Some(idle_timeout))?;
-        socket.set_write_timeout(Some(SLICE))
+        socket.set_write_timeout(Some(SLICE))?;
+        socket.set_read_timeout(Some(idle_timeout)) // the last: a connection that has this one has both
     }
 
     /// Returns the address that the listener is bound to.

@@ -38,12 +38,14 @@ impl<'s> Tcp<'s> {
         Tcp { stream, read_timeout: None, write_timeout: None }
     }
 
-    /// Creates a connection from a listener that has been prepared with this timeout. If connections
-    /// inherit the timeouts of their listener, they are not set again.
-    pub(crate) fn prepared(stream: &'s TcpStream, idle_timeout: Duration) -> Tcp<'s> {
-        match INHERITS {
-            true => Tcp { stream, read_timeout: Some(idle_timeout), write_timeout: Some(SLICE) },
-            false => Tcp::new(stream),
+    /// Creates a connection from a listener that has been prepared. If the connection has inherited the timeouts
+    /// of the listener, they are not set again. It has not if it was in the backlog before they were set.
+    pub(crate) fn prepared(stream: &'s TcpStream) -> Tcp<'s> {
+        match stream.read_timeout() {
+            Ok(inherited @ Some(_)) if INHERITS => {
+                Tcp { stream, read_timeout: inherited, write_timeout: Some(SLICE) }
+            }
+            _ => Tcp::new(stream),
         }
     }
 
