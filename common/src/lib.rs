@@ -73,6 +73,7 @@
 //! | `content::types` | 14 | what kind of file a name stands for |
 //! | `content::listing` | 14 | a page that lists a folder |
 //! | `content::site` | 14 | a folder as a web site |
+//! | `content::caching` | 15 | whether the client has the newest version already |
 //! | **`serve`** | | *what drives the connections, and when it ends* |
 //! | `serve::log` | 0 | the log (not part of the lesson) |
 //! | `serve::stop` | 0 | signals (not part of the lesson) |
@@ -92,6 +93,7 @@
 
 mod args;
 mod content {
+    pub(crate) mod caching;
     pub(crate) mod countdown;
     pub(crate) mod directory;
     pub(crate) mod folder;
@@ -148,6 +150,7 @@ mod transport {
 pub use args::{
     Args, announce, run, run_with_caching, run_with_directory, run_with_limits, run_with_site,
 };
+pub use content::caching::{Outcome, Validators, cached, evaluate, may_change};
 pub use content::countdown::Countdown;
 pub use content::directory::{Directory, Found, Listed};
 pub use content::site::Site;

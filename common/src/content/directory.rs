@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use crate::content::folder::{Entry, Folder, not_found};
 use crate::content::upload::{UNFINISHED, Upload, Uploads};
-use crate::message::file::OpenFile;
+use crate::message::file::{FileState, OpenFile};
 use crate::message::refused::Refused;
 use crate::message::target::Rest;
 use crate::protocol::request::Body;
@@ -37,6 +37,9 @@ pub struct Directory {
     root: Option<Arc<Root>>,
     uploads: Arc<Uploads>,
 }
+
+/// A condition for the state of the file that is to be replaced, if there is one.
+type Condition<'c> = dyn Fn(Option<FileState>) -> bool + 'c;
 
 /// What stands under a name. From stage 13.
 #[derive(Debug)]
@@ -148,7 +151,24 @@ impl Directory {
     /// room; otherwise the error of reading the body or writing the file.
     pub fn store(&self, name: Rest, content: Body) -> io::Result<()> {
         let length = content.length();
-        self.store_name(&name.file_name()?, length, content)
+        self.store_name(&name.file_name()?, length, content, None)
+    }
+
+    /// Stores a file as [`Directory::store`] does, if a condition holds for the state of the file that it
+    /// replaces; `None` if there is none. The condition is evaluated before the body is read, and again when all of
+    /// it has arrived, at a moment when no other upload of this program can replace the file. From stage 15.
+    ///
+    /// # Errors
+    ///
+    /// As [`Directory::store`], and 412 if the condition does not hold.
+    pub fn store_if(
+        &self,
+        name: Rest,
+        content: Body,
+        condition: impl Fn(Option<FileState>) -> bool,
+    ) -> io::Result<()> {
+        let length = content.length();
+        self.store_name(&name.file_name()?, length, content, Some(&condition))
     }
 
     /// Stores content that was decoded by hand, as [`Directory::store`] does.
@@ -157,11 +177,18 @@ impl Directory {
     ///
     /// As [`Directory::store`].
     pub fn store_from(&self, name: Rest, content: impl Read) -> io::Result<()> {
-        self.store_name(&name.file_name()?, None, content)
+        self.store_name(&name.file_name()?, None, content, None)
     }
 
-    fn store_name(&self, name: &Path, length: Option<u64>, content: impl Read) -> io::Result<()> {
+    fn store_name(
+        &self,
+        name: &Path,
+        length: Option<u64>,
+        content: impl Read,
+        condition: Option<&Condition>,
+    ) -> io::Result<()> {
         let root = self.root_for(name)?;
+        self.check(name, condition)?;
         let last = name.file_name().ok_or_else(not_found)?;
         let folder = match name.parent() {
             Some(parent) if parent != Path::new("") => Arc::new(root.open_folder(parent)?),
@@ -180,7 +207,25 @@ impl Directory {
         }
         let mut upload = Upload::begin(folder, &self.uploads)?;
         upload.copy_from(content)?;
+        let _alone = condition.map(|_| self.uploads.finish_alone());
+        self.check(name, condition)?; // another upload may have been quicker
         upload.finish(last, mode)
+    }
+
+    /// Refuses to change a file that is not in the state that a condition asks for.
+    fn check(&self, name: &Path, condition: Option<&Condition>) -> io::Result<()> {
+        match condition {
+            Some(holds) if !holds(self.state(name)) => Err(FAILED.into()),
+            _ => Ok(()),
+        }
+    }
+
+    /// Returns the state of a file; `None` if there is no such file.
+    fn state(&self, name: &Path) -> Option<FileState> {
+        match self.find(name).ok()? {
+            Found::File(file) => file.state().ok(),
+            Found::Folder => None,
+        }
     }
 
     /// Removes the files of unfinished uploads. These uploads fail, and so do all that begin later.
@@ -216,6 +261,9 @@ impl Directory {
 }
 
 const READ_ONLY: Refused = Refused { status: 403, why: "this file may not be changed" };
+
+const FAILED: Refused =
+    Refused { status: 412, why: "the file is not in the version that the request asks for" };
 
 const NO_FILE: Refused =
     Refused { status: 403, why: "there is something of this name that is no file" };
@@ -286,7 +334,7 @@ mod tests {
     }
 
     fn store(directory: &Directory, name: &str, content: impl Read) -> io::Result<()> {
-        directory.store_name(Path::new(name), None, content)
+        directory.store_name(Path::new(name), None, content, None)
     }
 
     fn listing(directory: &Directory) -> Vec<String> {
@@ -479,7 +527,7 @@ mod tests {
     #[test]
     fn what_cannot_fit_is_refused_before_it_comes() {
         let (_outer, directory) = directory();
-        let error = directory.store_name(Path::new("new"), Some(u64::MAX), io::empty());
+        let error = directory.store_name(Path::new("new"), Some(u64::MAX), io::empty(), None);
         if cfg!(unix) {
             let error = error.expect_err("no disk is that large");
             assert_eq!(error.kind(), io::ErrorKind::StorageFull);

@@ -27,6 +27,8 @@ pub(crate) const UNFINISHED: &str = ".upload-";
 #[derive(Debug, Default)]
 pub(crate) struct Uploads {
     state: Mutex<State>,
+    /// Held while a condition is evaluated and the file is put in its place.
+    finishing: Mutex<()>,
 }
 
 #[derive(Debug, Default)]
@@ -39,6 +41,11 @@ struct State {
 }
 
 impl Uploads {
+    /// Waits until no other upload with a condition is about to be put in its place.
+    pub(crate) fn finish_alone(&self) -> MutexGuard<'_, ()> {
+        self.finishing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Removes the files of all running uploads, and lets no more begin.
     pub(crate) fn abandon(&self) {
         let mut state = self.lock();

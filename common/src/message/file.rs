@@ -123,6 +123,13 @@ impl FilePart {
         FilePart { file: file.into(), position: range.start, end: range.end, length }
     }
 
+    /// The part of this part in a range that is counted from its beginning.
+    #[must_use]
+    pub(crate) fn cut(self, range: Range<u64>) -> FilePart {
+        let (start, end) = (self.position, self.end);
+        FilePart::new(self.file, start + range.start..(start + range.end).min(end))
+    }
+
     /// The number of bytes that are left.
     pub fn left(&self) -> u64 {
         self.end.saturating_sub(self.position)
@@ -203,6 +210,8 @@ mod tests {
         assert_eq!(read(part(0..10)).expect("readable"), b"0123456789");
         assert_eq!(read(part(2..5)).expect("readable"), b"234");
         assert_eq!(read(part(5..5)).expect("readable"), b"");
+        assert_eq!(read(part(2..8).cut(1..3)).expect("readable"), b"34");
+        assert_eq!(read(part(2..8).cut(4..99)).expect("readable"), b"67");
     }
 
     #[test]

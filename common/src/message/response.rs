@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::fmt;
 use std::io::{self, Read, Write};
+use std::ops::Range;
 
 use crate::message::chunked::write_chunked;
 use crate::message::coding::{accepts_gzip, gzip, gzip_stream};
@@ -154,6 +155,29 @@ impl Response {
             FileContent::Stream(source) => Content::Stream(source),
         };
         Ok(Response { file: Some(state), ..Response::ok().body(content_type, content) })
+    }
+
+    /// Returns the length of the body in bytes; `None` if it is not known. From stage 15.
+    pub fn length(&self) -> Option<u64> {
+        match &self.body {
+            Content::Bytes(body) => Some(body.len() as u64),
+            Content::File(part) => Some(part.left()),
+            Content::Stream(_) | Content::ByHand(_) => None,
+        }
+    }
+
+    /// Cuts the body to the bytes in this range, if its length is known. From stage 15.
+    #[must_use]
+    pub fn part(mut self, range: Range<u64>) -> Response {
+        self.body = match self.body {
+            Content::Bytes(body) => {
+                let index = |at: u64| usize::try_from(at).unwrap_or(usize::MAX).min(body.len());
+                Content::Bytes(body[index(range.start)..index(range.end)].to_vec())
+            }
+            Content::File(part) => Content::File(part.cut(range)),
+            stream => stream,
+        };
+        self
     }
 
     /// Returns the state of the file whose content is the body, compressed or not; `None` for other bodies. From

@@ -1,0 +1,216 @@
+//! Whether a client has the newest version of a file already (stage 15's lasting form).
+
+use crate::message::date::HttpDate;
+use crate::message::file::FileState;
+use crate::message::response::Response;
+use crate::protocol::request::Request;
+
+/// The names of one version of a file (RFC 9110, section 8.8).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Validators {
+    /// A strong entity tag, in its quotes: from the length, the time of the last change, and the content coding.
+    pub etag: String,
+    /// When the file was last changed, in seconds since the beginning of 1970; 0 for earlier times.
+    pub modified: u64,
+}
+
+impl Validators {
+    /// Returns the validators of a file in this state, sent in this content coding. `None` if the system does not
+    /// know when the file was changed: then versions cannot be told apart.
+    pub fn of(state: FileState, coding: Option<&str>) -> Option<Validators> {
+        let nanoseconds = state.modified?;
+        let (dash, coding) = coding.map_or(("", ""), |coding| ("-", coding));
+        Some(Validators {
+            etag: format!("\"{:x}-{nanoseconds:x}{dash}{coding}\"", state.length),
+            modified: u64::try_from(nanoseconds / 1_000_000_000).unwrap_or(0),
+        })
+    }
+}
+
+/// The result of the conditions of a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// Do what the request asks for.
+    Perform,
+    /// The client has the current version: 304 (RFC 9110, section 15.4.5).
+    NotModified,
+    /// The current version is not the one that the client expects: 412 (RFC 9110, section 15.5.13).
+    Failed,
+}
+
+/// Evaluates the conditions of a request in the order of RFC 9110, section 13.2.2. `current` is the current version
+/// of the file, if there is one. `now` is in seconds since the beginning of 1970.
+pub fn evaluate(request: &Request, current: Option<&Validators>, now: u64) -> Outcome {
+    let date = |name| HttpDate::parse(request.header(name)?, now);
+    let is_later = |date: Option<u64>| Some(current?.modified > date?);
+    let is_read = matches!(request.method(), "GET" | "HEAD");
+    if request.header("If-Match").is_some() {
+        if !lists(request, "If-Match", current, Comparison::Strong) {
+            return Outcome::Failed;
+        }
+    } else if is_later(date("If-Unmodified-Since")) == Some(true) {
+        return Outcome::Failed;
+    }
+    if request.header("If-None-Match").is_some() {
+        return match lists(request, "If-None-Match", current, Comparison::Weak) {
+            false => Outcome::Perform,
+            true if is_read => Outcome::NotModified,
+            true => Outcome::Failed,
+        };
+    }
+    match is_later(date("If-Modified-Since")) {
+        Some(false) if is_read => Outcome::NotModified,
+        _ => Outcome::Perform,
+    }
+}
+
+/// How entity tags are compared (RFC 9110, section 8.8.3.2).
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Comparison {
+    /// A weak tag is equal to nothing.
+    Strong,
+    /// Whether tags are weak does not matter.
+    Weak,
+}
+
+/// Whether a list of entity tags, or `*`, names the current version.
+fn lists(request: &Request, name: &str, current: Option<&Validators>, how: Comparison) -> bool {
+    let Some(current) = current else { return false };
+    request.headers().all(name).any(|value| value == b"*" || names(value, &current.etag, how))
+}
+
+/// Whether a list contains an entity tag. What is between two quotes is a tag, with its commas.
+fn names(list: &[u8], etag: &str, how: Comparison) -> bool {
+    let mut parts = list.split(|&byte| byte == b'"');
+    let mut is_weak = parts.next().is_some_and(|before| before.ends_with(b"W/"));
+    while let (Some(tag), Some(after)) = (parts.next(), parts.next()) {
+        let counts = how == Comparison::Weak || !is_weak;
+        if counts && tag == etag.trim_matches('"').as_bytes() {
+            return true;
+        }
+        is_weak = after.ends_with(b"W/");
+    }
+    false
+}
+
+/// Whether the conditions of a request allow to change a file in this state; `None` if there is no such file. `now`
+/// is in seconds since the beginning of 1970.
+pub fn may_change(request: &Request, current: Option<FileState>, now: u64) -> bool {
+    let current = current.and_then(|state| Validators::of(state, None));
+    evaluate(request, current.as_ref(), now) != Outcome::Failed
+}
+
+/// Adds the validators of the file that a response carries, and `Cache-Control`; then answers 304 or 412 instead
+/// if the conditions of the request ask for it. Other responses stay as they are. `max_age` is in seconds; without
+/// it, clients have to ask each time. `now` is in seconds since the beginning of 1970.
+pub fn cached(request: &Request, response: Response, max_age: Option<u64>, now: u64) -> Response {
+    let coding = response.get("Content-Encoding");
+    let validators = response.file_state().and_then(|state| Validators::of(state, coding));
+    let Some(validators) = validators.filter(|_| response.status() == 200) else {
+        return response;
+    };
+    let outcome = evaluate(request, Some(&validators), now);
+    let modified = HttpDate::of(validators.modified.min(now)); // never later than now
+    let response = response
+        .header("Cache-Control", cache_control(request.target(), max_age))
+        .header("Last-Modified", modified)
+        .header("ETag", validators.etag);
+    match outcome {
+        Outcome::Perform => response,
+        Outcome::Failed => Response::new(412),
+        Outcome::NotModified => not_modified(&response),
+    }
+}
+
+/// 304 with the fields that a cache needs to go on using its copy (RFC 9110, section 15.4.5).
+fn not_modified(response: &Response) -> Response {
+    let kept = ["Cache-Control", "ETag", "Vary"].into_iter();
+    kept.fold(Response::new(304), |kept, name| match response.get(name) {
+        Some(value) => kept.header(name, value.to_owned()),
+        None => kept,
+    })
+}
+
+/// How long a client may use a copy without asking (RFC 9111, section 5.2.2).
+fn cache_control(target: &str, max_age: Option<u64>) -> String {
+    match max_age {
+        _ if has_hash(target) => "max-age=31536000, immutable".to_owned(), // a year (RFC 8246)
+        Some(seconds) => format!("max-age={seconds}"),
+        None => "no-cache".to_owned(),
+    }
+}
+
+/// Whether a name has a hash of the content before its extension, as in `app-3f2a9c1b.js`: 8 or more hexadecimal
+/// digits, with a letter and a number among them. (Numbers alone are more likely a date.)
+fn has_hash(target: &str) -> bool {
+    let path = target.split('?').next().unwrap_or_default();
+    let name = path.rsplit('/').next().unwrap_or_default();
+    let stem = name.rsplit_once('.').map_or("", |(stem, _)| stem);
+    let hash = stem.rsplit(['.', '-']).next().unwrap_or_default().as_bytes();
+    hash.len() >= 8
+        && hash.iter().all(u8::is_ascii_hexdigit)
+        && hash.iter().any(u8::is_ascii_digit)
+        && hash.iter().any(u8::is_ascii_alphabetic)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pretty_assertions::assert_eq;
+
+    #[test]
+    fn a_tag_is_whole_and_in_quotes() {
+        for (list, weak, strong) in [
+            ("\"a-1\"", true, true),
+            ("\"x\", \"a-1\"", true, true),
+            ("\"x,y\",\"a-1\"", true, true),
+            ("W/\"a-1\"", true, false),
+            ("W/\"x\", \"a-1\"", true, true),
+            ("\"x\", W/\"a-1\"", true, false),
+            ("\"a-11\"", false, false),
+            ("\"xa-1\"", false, false),
+            ("a-1", false, false),
+            ("\"a-1", false, false),
+            ("\"x\"a-1\"y\"", false, false),
+            ("", false, false),
+        ] {
+            let named = |how| names(list.as_bytes(), "\"a-1\"", how);
+            assert_eq!(
+                (named(Comparison::Weak), named(Comparison::Strong)),
+                (weak, strong),
+                "{list}"
+            );
+        }
+    }
+
+    #[test]
+    fn each_version_and_each_coding_has_a_tag_of_its_own() {
+        let tag = |length, modified, coding| {
+            Validators::of(FileState { length, modified: Some(modified) }, coding).map(|it| it.etag)
+        };
+        assert_eq!(tag(12, 255, None).as_deref(), Some("\"c-ff\""));
+        assert_eq!(tag(12, 255, Some("gzip")).as_deref(), Some("\"c-ff-gzip\""));
+        assert_ne!(tag(12, -255, None), tag(12, 255, None));
+        assert_eq!(Validators::of(FileState { length: 1, modified: None }, None), None);
+        let old = Validators::of(FileState { length: 1, modified: Some(-1) }, None);
+        assert_eq!(old.map(|it| it.modified), Some(0));
+    }
+
+    #[test]
+    fn a_hash_has_letters_and_digits() {
+        for (target, expected) in [
+            ("/app-3f2a9c1b.js", true),
+            ("/a/b/app.3F2A9C1B.css?x=y.js", true),
+            ("/3f2a9c1b0d.png", true),
+            ("/photo-20240131.jpg", false),
+            ("/defaced-.html", false),
+            ("/deadbeef.html", false),
+            ("/app-3f2a9c1.js", false),
+            ("/app-3f2a9c1g.js", false),
+            ("/app-3f2a9c1b", false),
+            ("/", false),
+        ] {
+            assert_eq!(has_hash(target), expected, "{target}");
+        }
+    }
+}
