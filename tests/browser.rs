@@ -5,7 +5,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use harness::{Server, Stage, repository};
@@ -23,17 +23,21 @@ fn pages(site: &Path) -> Vec<String> {
     pages
 }
 
-/// What the browser's console says about a page.
-fn console(profile: &Path, url: &str) -> Vec<String> {
-    let log = profile.join("log");
-    let mut browser = Command::new("chromium")
+/// Starts a browser without a window. What it says is written to `log` in its profile.
+fn browser(profile: &Path, arguments: &[&str]) -> Child {
+    Command::new("chromium")
         .args(["--headless=new", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr"])
-        .args(["--virtual-time-budget=4000", "--dump-dom", url])
+        .args(arguments)
         .arg(format!("--user-data-dir={}", profile.join("profile").display()))
         .stdout(Stdio::null())
-        .stderr(fs::File::create(&log).expect("a file can be created"))
+        .stderr(fs::File::create(profile.join("log")).expect("a file can be created"))
         .spawn()
-        .expect("Chromium is installed");
+        .expect("Chromium is installed")
+}
+
+/// What the browser's console says about a page.
+fn console(profile: &Path, url: &str) -> Vec<String> {
+    let mut browser = browser(profile, &["--virtual-time-budget=4000", "--dump-dom", url]);
     let start = Instant::now();
     while browser.try_wait().expect("it can be waited for").is_none() {
         if start.elapsed() > TIMEOUT {
@@ -42,12 +46,22 @@ fn console(profile: &Path, url: &str) -> Vec<String> {
         }
         std::thread::sleep(Duration::from_millis(20));
     }
-    let said = String::from_utf8_lossy(&fs::read(log).unwrap_or_default()).into_owned();
+    let said = fs::read(profile.join("log")).unwrap_or_default();
+    let said = String::from_utf8_lossy(&said);
     said.lines().filter(|line| line.contains(":CONSOLE")).map(str::to_owned).collect()
 }
 
 fn latest_stage() -> &'static str {
     Stage::all().last().expect("there are stages").name().leak()
+}
+
+/// The latest stage, serving a folder.
+fn serve(site: &Path) -> Server {
+    let site = site.display().to_string();
+    let server = Server::start_own_with_args(latest_stage(), &["--list", "--site", &site])
+        .unwrap_or_else(|failure| panic!("{failure:?}"));
+    server.connect().unwrap_or_else(|failure| panic!("{failure:?}"));
+    server
 }
 
 #[ignore = "needs Chromium; .ci/run runs it"]
@@ -56,10 +70,7 @@ fn every_page_of_the_course_is_shown_without_a_complaint() {
     let site: PathBuf = repository().join("target/book");
     let pages = pages(&site);
     assert!(pages.len() > 15, "{pages:?}");
-    let site = site.display().to_string();
-    let server = Server::start_own_with_args(latest_stage(), &["--list", "--site", &site])
-        .unwrap_or_else(|failure| panic!("{failure:?}"));
-    server.connect().unwrap_or_else(|failure| panic!("{failure:?}"));
+    let server = serve(&site);
     let profile = TempDir::new().expect("a temporary directory");
     let complaints: Vec<_> = pages
         .iter()
@@ -73,10 +84,7 @@ fn every_page_of_the_course_is_shown_without_a_complaint() {
 #[ignore = "needs Chromium; .ci/run runs it"]
 #[test]
 fn a_second_visit_gets_304_for_everything() {
-    let site = repository().join("target/book").display().to_string();
-    let server = Server::start_own_with_args(latest_stage(), &["--list", "--site", &site])
-        .unwrap_or_else(|failure| panic!("{failure:?}"));
-    server.connect().unwrap_or_else(|failure| panic!("{failure:?}"));
+    let server = serve(&repository().join("target/book"));
     let profile = TempDir::new().expect("a temporary directory");
     let visit = || {
         let page = format!("http://127.0.0.1:{}/05-headers.html", server.port());
@@ -91,4 +99,44 @@ fn a_second_visit_gets_304_for_everything() {
     assert!(second.len() > 5, "{second:?}");
     let again: Vec<_> = second.iter().filter(|line| !line.contains("\" 304")).collect();
     assert!(again.is_empty(), "{again:?}");
+}
+
+/// A minute of silence: 8,000 samples in a second, of one byte each.
+fn silence() -> Vec<u8> {
+    const LENGTH: u32 = 60 * 8_000;
+    let number = |number: u32| number.to_le_bytes();
+    let mut wav = [b"RIFF", &number(LENGTH + 36)[..], b"WAVEfmt ", &number(16)].concat();
+    wav.extend([1, 0, 1, 0]); // PCM, one channel
+    wav.extend([number(8_000), number(8_000)].concat());
+    wav.extend([1, 0, 8, 0]); // bytes and bits of a sample
+    wav.extend([b"data", &number(LENGTH)[..]].concat());
+    wav.resize(wav.len() + LENGTH as usize, 128);
+    wav
+}
+
+/// The page asks for `/arrived-at-50` when the browser plays from there.
+#[ignore = "needs Chromium; .ci/run runs it"]
+#[test]
+fn a_browser_seeks_in_a_sound() {
+    let page = "<!doctype html><audio src='silence.wav' preload='metadata' muted></audio>
+        <script>
+            const audio = document.querySelector('audio');
+            audio.onloadedmetadata = () => { audio.currentTime = 50; };
+            audio.onseeked = () => { fetch('/arrived-at-' + audio.currentTime); };
+        </script>";
+    let site = TempDir::new().expect("a temporary directory");
+    fs::write(site.path().join("seek.html"), page).expect("writable");
+    fs::write(site.path().join("silence.wav"), silence()).expect("writable");
+    let server = serve(site.path());
+    let profile = TempDir::new().expect("a temporary directory");
+    let url = format!("http://127.0.0.1:{}/seek.html", server.port());
+    let mut browser = browser(profile.path(), &[&url]);
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while !server.output().contains("/arrived-at-50 ") && Instant::now() < deadline {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    browser.kill().and_then(|()| browser.wait()).expect("a browser can be stopped");
+    let log = server.output();
+    assert!(log.contains("/arrived-at-50 "), "{log}");
+    assert!(log.contains("silence.wav HTTP/1.1\" 206"), "{log}");
 }

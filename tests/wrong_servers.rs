@@ -213,6 +213,26 @@ const MISTAKES: &[Row] = &[
     ("caching:ignores-max-age", 15, "says_how_long_a_copy_may_be_used", "Cache-Control is"),
     ("caching:dates-are-hashes", 15, "says_how_long_a_copy_may_be_used", "Cache-Control"),
     ("caching:nothing-is-immutable", 15, "says_how_long_a_copy_may_be_used", "without immutable"),
+    ("ranges:ignores-ranges", 16, "sends_a_part_of_a_file", "the status is 200, not 206"),
+    ("ranges:says-200", 16, "sends_a_part_of_a_file", "the status is 200, not 206"),
+    ("ranges:leaves-out-the-last-byte", 16, "sends_a_part_of_a_file", "the body"),
+    ("ranges:last-bytes-from-the-start", 16, "sends_a_part_of_a_file", "Content-Range is"),
+    ("ranges:length-of-the-part", 16, "sends_a_part_of_a_file", "Content-Range is \"bytes 2-4/3\", not \"bytes 2-4/10\""),
+    ("ranges:hides-that-it-can", 16, "sends_a_part_of_a_file", "the answer has no Accept-Ranges"),
+    ("ranges:206-past-the-end", 16, "refuses_what_is_beyond_the_end", "the status is 206, not 416"),
+    ("ranges:416-without-the-length", 16, "refuses_what_is_beyond_the_end", "the answer has no Content-Range"),
+    ("ranges:416-for-nonsense", 16, "ignores_what_it_does_not_understand", "the status is 416, not 200"),
+    ("ranges:takes-signs", 16, "ignores_what_it_does_not_understand", "the status is 206, not 200"),
+    ("ranges:any-unit", 16, "ignores_what_it_does_not_understand", "the status is 206, not 200"),
+    ("ranges:refuses-several", 16, "ignores_what_it_does_not_understand", "the status is 416, not 200"),
+    ("ranges:takes-the-first-range", 16, "ignores_what_it_does_not_understand", "the status is 206, not 200"),
+    ("ranges:cuts-head", 16, "ignores_what_it_does_not_understand", "the status is 206, not 200"),
+    ("ranges:cuts-the-404-page", 16, "ignores_what_it_does_not_understand", "the status is 206, not 404"),
+    ("ranges:compresses-parts", 16, "a_part_is_never_compressed", "the status is 416, not 206"),
+    ("ranges:ignores-if-range", 16, "a_part_must_fit_to_what_the_client_has", "the status is 206, not 200"),
+    ("ranges:weak-if-range", 16, "a_part_must_fit_to_what_the_client_has", "the status is 206, not 200"),
+    ("ranges:any-date-will-do", 16, "a_part_must_fit_to_what_the_client_has", "the status is 206, not 200"),
+    ("ranges:ranges-before-conditions", 16, "a_part_must_fit_to_what_the_client_has", "the status is"),
 ];
 
 /// Reports that are not kept, because they depend on timing: the answer may arrive before the reset or not, and a
@@ -299,6 +319,8 @@ fn command(variant: &str) -> String {
         format!("MISTAKE={mistake} '{programs}/wrong-chunks'")
     } else if let Some(mistake) = variant.strip_prefix("site:") {
         format!("MISTAKE={mistake} '{programs}/wrong-site'")
+    } else if let Some(mistake) = variant.strip_prefix("ranges:") {
+        format!("MISTAKE={mistake} '{programs}/wrong-ranges'")
     } else if let Some(mistake) = variant.strip_prefix("caching:") {
         format!("MISTAKE={mistake} '{programs}/wrong-caching'")
     } else if let Some(style) = variant.strip_prefix("styles:") {
@@ -372,7 +394,7 @@ fn report(output: &str) -> String {
 /// Replaces the times of an answer, which vary, by a word.
 fn without_date(report: &str) -> String {
     let lines = report.lines().map(|line| {
-        let names = ["Date: ", "Last-Modified: ", "If-Modified-Since: "];
+        let names = ["Date: ", "Last-Modified: ", "If-Modified-Since: ", "If-Range: "];
         let split = names.iter().find_map(|name| Some((name, line.split_once(name)?)));
         match split {
             Some((name, (before, date)))
@@ -456,6 +478,7 @@ fn stage_before(variant: &str) -> Option<usize> {
     let is_partial = variant.starts_with("chunks:")
         || variant.starts_with("site:")
         || variant.starts_with("caching:")
+        || variant.starts_with("ranges:")
         || PARTIAL.contains(&variant);
     let stages = MISTAKES.iter().filter(|(it, ..)| *it == variant).map(|(_, stage, ..)| *stage);
     stages.min().filter(|stage| *stage > 1 && !is_partial).map(|stage| stage - 1)

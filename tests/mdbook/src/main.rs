@@ -16,7 +16,7 @@ fn main() -> ExitCode {
     match make(repository) {
         Ok(()) => {
             println!("The course is in target/book. To read it, run");
-            println!("    cargo run --bin stage15 -- --site target/book --list");
+            println!("    cargo run --bin stage16 -- --site target/book --list");
             println!("and open http://127.0.0.1:4221/");
             ExitCode::SUCCESS
         }
