@@ -68,6 +68,7 @@
 //! | **`content`** | | *files* |
 //! | `content::folder` | 8 | a directory that is held open |
 //! | `content::upload` | 8 | a file that is being stored |
+//! | `content::recent` | 7 | files that were sent recently, kept for the next who asks for them |
 //! | `content::countdown` | 13 | a body that takes its time |
 //! | `content::directory` | 7 | a directory that no request can leave |
 //! | `content::types` | 14 | what kind of file a name stands for |
@@ -98,6 +99,7 @@ mod content {
     pub(crate) mod directory;
     pub(crate) mod folder;
     pub(crate) mod listing;
+    pub(crate) mod recent;
     pub(crate) mod site;
     pub(crate) mod types;
     pub(crate) mod upload;

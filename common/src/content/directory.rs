@@ -4,12 +4,14 @@ use std::ffi::OsString;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use crate::content::folder::{Entry, Folder, not_found};
+use crate::content::recent::Recent;
 use crate::content::upload::{UNFINISHED, Upload, Uploads};
 use crate::message::file::{FileState, OpenFile};
 use crate::message::refused::Refused;
+use crate::message::response::has_no_descriptor;
 use crate::message::target::Rest;
 use crate::protocol::request::Body;
 
@@ -36,6 +38,7 @@ const MOST_LISTED: usize = 10_000;
 pub struct Directory {
     root: Option<Arc<Root>>,
     uploads: Arc<Uploads>,
+    recent: Arc<Recent>,
 }
 
 /// A condition for the state of the file that is to be replaced, if there is one.
@@ -77,7 +80,7 @@ impl Directory {
         if let Some(Ok(folder)) = root.as_ref().map(|root| root.folder()) {
             uploads.sweep_once(&folder);
         }
-        Directory { root, uploads }
+        Directory { root, uploads, recent: Arc::default() }
     }
 
     /// Opens a file for reading. Symbolic links are followed if they stay inside the directory.
@@ -99,10 +102,27 @@ impl Directory {
     ///
     /// As [`Directory::open`], but for a folder.
     pub fn find(&self, name: &Path) -> io::Result<Found> {
-        let file = self.root_for(name)?.open_file(name)?;
+        self.find_at(name, SystemTime::now())
+    }
+
+    fn find_at(&self, name: &Path, now: SystemTime) -> io::Result<Found> {
+        let root = self.root_for(name)?;
+        if let Some(file) = self.recent.get(&root, name) {
+            return Ok(Found::File(file));
+        }
+        let file = match root.open_file(name) {
+            Err(error) if has_no_descriptor(&error) => {
+                self.recent.forget();
+                root.open_file(name)?
+            }
+            opened => opened?,
+        };
         let metadata = file.metadata()?;
         match metadata.file_type() {
-            kind if kind.is_file() => Ok(Found::File(OpenFile::new(file, metadata))),
+            kind if kind.is_file() => {
+                let file = OpenFile::new(file, &metadata);
+                Ok(Found::File(self.recent.keep(name, file, &metadata, now)))
+            }
             kind if kind.is_dir() => Ok(Found::Folder),
             _ => Err(not_found()), // reading anything else may never end
         }

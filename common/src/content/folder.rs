@@ -1,7 +1,7 @@
 //! A directory that is held open, and the way to files below it (stage 8's lasting form).
 
 use std::ffi::OsStr;
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -23,7 +23,19 @@ pub(crate) enum Entry {
     Nothing,
 }
 
-pub(crate) use system::{Folder, NewFile, remove_if_left_behind};
+/// What is different when the content of a file may be different.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Version {
+    device: u64,
+    inode: u64,
+    length: u64,
+    /// When the content last changed, in seconds since the beginning of 1970 and nanoseconds. Users can set it.
+    modified: (i64, i64),
+    /// When anything about the file last changed. Users cannot set it.
+    pub(crate) changed: (i64, i64),
+}
+
+pub(crate) use system::{Folder, NewFile, remove_if_left_behind, version_of};
 
 /// Turns the errors of the system for names that do not exist, or cannot, into a single short one:
 /// `NotFound`.
@@ -55,6 +67,7 @@ mod system {
     use nix::unistd::{self, AccessFlags, UnlinkatFlags};
     use std::ops::Deref;
     use std::os::fd::OwnedFd;
+    use std::os::unix::fs::MetadataExt;
 
     /// A directory that is held open. Operations take place in this directory, even if it is moved, or
     /// another one takes its place.
@@ -119,6 +132,18 @@ mod system {
             Err(Errno::ENOSYS)
         }
 
+        /// Returns the version of what a name leads to, which may be outside.
+        pub(crate) fn version(&self, name: &Path) -> Option<Version> {
+            let found = stat::fstatat(&self.fd, name, AtFlags::empty()).ok()?;
+            Some(Version {
+                device: found.st_dev as u64,
+                inode: found.st_ino as u64,
+                length: u64::try_from(found.st_size).ok()?,
+                modified: (found.st_mtime, found.st_mtime_nsec),
+                changed: (found.st_ctime, found.st_ctime_nsec),
+            })
+        }
+
         /// Creates a file for an upload, and locks it. While it is locked, it does not count as left
         /// behind. Fails with `AlreadyExists` if there is a file of this name.
         pub(crate) fn create_new(&self, name: &OsStr) -> io::Result<NewFile> {
@@ -174,6 +199,17 @@ mod system {
             let names = entries.iter().flatten().map(|entry| entry.file_name().to_bytes().to_vec());
             Ok(names.map(std::ffi::OsString::from_vec).collect())
         }
+    }
+
+    /// Returns the version of an open file; `None` on systems that do not tell versions apart.
+    pub(crate) fn version_of(metadata: &Metadata) -> Option<Version> {
+        Some(Version {
+            device: metadata.dev(),
+            inode: metadata.ino(),
+            length: metadata.len(),
+            modified: (metadata.mtime(), metadata.mtime_nsec()),
+            changed: (metadata.ctime(), metadata.ctime_nsec()),
+        })
     }
 
     /// A newly created file, locked where the file system has locks.
@@ -258,6 +294,10 @@ mod system {
             if path.is_dir() { Ok(Folder { path }) } else { Err(not_found()) }
         }
 
+        pub(crate) fn version(&self, _: &Path) -> Option<Version> {
+            None
+        }
+
         pub(crate) fn create_new(&self, name: &OsStr) -> io::Result<NewFile> {
             File::create_new(self.path.join(name))
         }
@@ -295,6 +335,10 @@ mod system {
         pub(crate) fn names(&self) -> io::Result<Vec<std::ffi::OsString>> {
             Ok(fs::read_dir(&self.path)?.flatten().map(|entry| entry.file_name()).collect())
         }
+    }
+
+    pub(crate) fn version_of(_: &Metadata) -> Option<Version> {
+        None
     }
 
     pub(crate) fn is_absence(error: &io::Error) -> bool {

@@ -10,11 +10,16 @@ use std::time::{Duration, UNIX_EPOCH};
 /// how long the file really is, whatever the file system claims.
 const SMALL_FILE: u64 = 32 * 1024;
 
-/// A file that is open, and what the system has said of it, if it has been asked.
-#[derive(Debug)]
-pub struct OpenFile {
-    file: File,
-    metadata: Option<Metadata>,
+/// A file that can be sent: it is open, or its content has been read already. Copies share both.
+#[derive(Debug, Clone)]
+pub struct OpenFile(Source);
+
+#[derive(Debug, Clone)]
+enum Source {
+    /// With what the system has said of it, if it has been asked.
+    Open(Arc<File>, Option<FileState>),
+    /// All of its content, as it was in this state.
+    Read(Arc<[u8]>, FileState),
 }
 
 /// What tells one version of a file from the next: validators are made of it (RFC 9110, section 8.8). From
@@ -29,8 +34,27 @@ pub struct FileState {
 
 impl OpenFile {
     /// A file with this metadata.
-    pub(crate) fn new(file: File, metadata: Metadata) -> OpenFile {
-        OpenFile { file, metadata: Some(metadata) }
+    pub(crate) fn new(file: File, metadata: &Metadata) -> OpenFile {
+        OpenFile(Source::Open(Arc::new(file), Some(FileState::of(metadata))))
+    }
+
+    /// The same file, without a descriptor of the system, if it is small enough to be read before it is sent.
+    pub(crate) fn read_if_small(self) -> OpenFile {
+        let Source::Open(file, Some(state)) = &self.0 else { return self };
+        if !(1..=SMALL_FILE).contains(&state.length) {
+            return self;
+        }
+        match read_up_to(file, state.length + 1) {
+            Ok(content) if content.len() as u64 == state.length => {
+                OpenFile(Source::Read(content.into(), *state))
+            }
+            _ => self, // it is changing, or cannot be read: to be found out when it is sent
+        }
+    }
+
+    /// Whether the file takes a descriptor of the system.
+    pub(crate) fn has_descriptor(&self) -> bool {
+        matches!(self.0, Source::Open(..))
     }
 
     /// The length and the age of the file. From stage 14.
@@ -39,11 +63,10 @@ impl OpenFile {
     ///
     /// When the system does not know.
     pub fn state(&self) -> io::Result<FileState> {
-        let of = |metadata: &Metadata| FileState {
-            length: metadata.len(),
-            modified: modified(metadata),
-        };
-        self.metadata.as_ref().map_or_else(|| Ok(of(&self.file.metadata()?)), |it| Ok(of(it)))
+        match &self.0 {
+            Source::Open(file, None) => Ok(FileState::of(&file.metadata()?)),
+            Source::Open(_, Some(state)) | Source::Read(_, state) => Ok(*state),
+        }
     }
 
     /// When the content last changed, in nanoseconds since the beginning of 1970, if the system knows. From
@@ -69,18 +92,46 @@ impl OpenFile {
     /// What the file has from its beginning to its present end.
     pub(crate) fn into_content(self) -> io::Result<FileContent> {
         let size = self.state()?.length;
-        if size > SMALL_FILE {
-            return Ok(FileContent::Part(FilePart::new(self.file, 0..size)));
+        match self.0 {
+            Source::Read(content, _) => Ok(FileContent::Bytes(content.to_vec())),
+            Source::Open(file, _) if size > SMALL_FILE => {
+                Ok(FileContent::Part(FilePart::new(file, 0..size)))
+            }
+            Source::Open(file, _) if size > 0 => Ok(FileContent::Bytes(read_up_to(&file, size)?)),
+            Source::Open(file, _) => uncounted(file),
         }
-        let mut bytes = Vec::with_capacity(usize::try_from(size).unwrap_or(0));
-        // A size of 0 may mean that nobody has counted.
-        let most = if size == 0 { SMALL_FILE } else { size };
-        let count = (&self.file).take(most).read_to_end(&mut bytes)? as u64;
-        if size == 0 && count == most {
-            let rest = Cursor::new(bytes).chain(self.file);
-            return Ok(FileContent::Stream(Box::new(rest)));
+    }
+}
+
+/// The content of a file that has no size: it is empty, or nobody has counted.
+fn uncounted(file: Arc<File>) -> io::Result<FileContent> {
+    let mut bytes = Vec::new();
+    let count = (&*file).take(SMALL_FILE).read_to_end(&mut bytes)? as u64;
+    if count < SMALL_FILE {
+        return Ok(FileContent::Bytes(bytes));
+    }
+    Ok(FileContent::Stream(Box::new(Cursor::new(bytes).chain(file))))
+}
+
+/// The first bytes of a file, wherever it stands: this many, or as many as there are.
+fn read_up_to(file: &File, most: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = vec![0; usize::try_from(most).map_err(|_| io::ErrorKind::FileTooLarge)?];
+    let mut count = 0;
+    while count < bytes.len() {
+        match read_at(file, &mut bytes[count..], count as u64) {
+            Ok(0) => break,
+            Ok(read) => count += read,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
         }
-        Ok(FileContent::Bytes(bytes))
+    }
+    bytes.truncate(count);
+    Ok(bytes)
+}
+
+impl FileState {
+    pub(crate) fn of(metadata: &Metadata) -> FileState {
+        FileState { length: metadata.len(), modified: modified(metadata) }
     }
 }
 
@@ -94,7 +145,7 @@ fn modified(metadata: &Metadata) -> Option<i128> {
 
 impl From<File> for OpenFile {
     fn from(file: File) -> OpenFile {
-        OpenFile { file, metadata: None }
+        OpenFile(Source::Open(Arc::new(file), None))
     }
 }
 

@@ -1,5 +1,6 @@
 //! How many connections the system can support (stage 12's lasting form).
 
+use crate::content::recent::{descriptors, most_open};
 use crate::serve::log::log;
 
 /// Returns the wanted number of connections, or the number that the system can support, if that is lower.
@@ -16,18 +17,10 @@ pub(crate) fn fitting(wanted: usize) -> usize {
 }
 
 /// Returns how many connections the limit on descriptors allows. A connection takes one descriptor, and a
-/// file that is sent or stored takes another. Some are left for the listener, the log, the directory, and
-/// the like.
-#[cfg(unix)]
+/// file that is sent or stored takes another. Some are left for the listener, the log, two directories and the files
+/// that they keep open, and the like.
 fn by_descriptors() -> usize {
-    use nix::sys::resource::{Resource, getrlimit};
-    let (most, _) = getrlimit(Resource::RLIMIT_NOFILE).unwrap_or((u64::MAX, u64::MAX));
-    usize::try_from(most.saturating_sub(24) / 2).unwrap_or(usize::MAX)
-}
-
-#[cfg(not(unix))]
-fn by_descriptors() -> usize {
-    usize::MAX
+    descriptors().saturating_sub(24 + 2 * most_open()) / 2
 }
 
 /// Returns how many connections the limit on memory mappings allows, with a thread for each. A thread
