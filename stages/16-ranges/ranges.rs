@@ -15,8 +15,8 @@ pub enum Wanted {
 /// What the value of `Range` asks for, in a file of this length. What cannot be understood asks for nothing special.
 pub fn wanted(range: &str, length: u64) -> Wanted {
     let Some((unit, range)) = range.split_once('=') else { return Wanted::Whole };
-    if !unit.eq_ignore_ascii_case("bytes") || range.contains(',') {
-        return Wanted::Whole; // another unit, or several ranges: the whole file is right, too
+    if !unit.eq_ignore_ascii_case("bytes") || range.contains(',') || length == 0 {
+        return Wanted::Whole; // another unit, several ranges, an empty file: the whole is right, too
     }
     let Some((first, last)) = range.trim().split_once('-') else { return Wanted::Whole };
     match (number(first), number(last)) {
@@ -25,7 +25,7 @@ pub fn wanted(range: &str, length: u64) -> Wanted {
         (Some(first), Some(last)) => Wanted::Part(first, last.min(length - 1)),
         (Some(first), None) if last.is_empty() => Wanted::Part(first, length - 1),
         (None, Some(0)) if first.is_empty() => Wanted::Nothing,
-        (None, Some(count)) if first.is_empty() && length > 0 => {
+        (None, Some(count)) if first.is_empty() => {
             Wanted::Part(length.saturating_sub(count), length - 1) // the last bytes
         }
         _ => Wanted::Whole,
