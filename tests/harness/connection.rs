@@ -41,7 +41,12 @@ pub(crate) enum Ending {
 }
 
 impl Connection {
-    pub(crate) fn new(stream: TcpStream) -> Result<Connection, Failure> {
+    /// Takes over a stream that is connected to a server.
+    ///
+    /// # Errors
+    ///
+    /// When the connection has failed already.
+    pub fn new(stream: TcpStream) -> Result<Connection, Failure> {
         let prepared = stream
             .set_nodelay(true)
             .and_then(|()| stream.set_write_timeout(Some(TIMEOUT)))

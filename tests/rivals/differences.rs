@@ -4,6 +4,8 @@
 //! docs/strict.md has two tables: the requests that stage 13 accepts and at least one of the others does not, and
 //! the requests that stage 13 refuses and both others accept. Fails if these tables do not match the answers.
 
+mod raw;
+
 use std::collections::BTreeSet;
 use std::env;
 use std::fs;
@@ -15,6 +17,7 @@ use std::thread;
 use std::time::Duration;
 
 use harness::{Background, cargo, free_port, repository};
+use raw::Request;
 use tempfile::TempDir;
 
 const REQUESTS: &str = include_str!("requests.txt");
@@ -31,12 +34,6 @@ struct Server {
     _running: Background,
 }
 
-/// A request: what it is about, and its bytes.
-struct Request {
-    title: &'static str,
-    bytes: Vec<u8>,
-}
-
 /// The answers to a request.
 struct Outcome {
     statuses: Vec<u16>,
@@ -44,7 +41,7 @@ struct Outcome {
 }
 
 fn main() -> ExitCode {
-    let requests: Vec<_> = REQUESTS.lines().filter_map(Request::parse).collect();
+    let requests = Request::all(REQUESTS);
     let directory = TempDir::new().expect("a temporary directory");
     let servers = start(directory.path());
     let outcomes = ask(&servers, &requests);
@@ -77,7 +74,7 @@ fn main() -> ExitCode {
 fn ask(servers: &[Server], requests: &[Request]) -> Vec<Vec<Outcome>> {
     let mut outcomes: Vec<_> = requests.iter().map(|_| Vec::new()).collect();
     thread::scope(|scope| {
-        let ask = |port| requests.iter().map(|it| it.send(port)).collect::<Vec<_>>();
+        let ask = |port| requests.iter().map(|it| send(it, port)).collect::<Vec<_>>();
         let threads: Vec<_> =
             servers.iter().map(|server| scope.spawn(move || ask(server.port))).collect();
         for thread in threads {
@@ -176,71 +173,27 @@ http {
 }
 ";
 
-impl Request {
-    /// Parses a line of requests.txt. `None` if the line contains no request.
-    fn parse(line: &'static str) -> Option<Request> {
-        let (title, escaped) = line.split_once(" | ").filter(|_| !line.starts_with('#'))?;
-        Some(Request { title, bytes: unescape(escaped) })
-    }
-
-    /// Sends the request, and waits for all answers.
-    fn send(&self, port: u16) -> Outcome {
-        let mut stream =
-            TcpStream::connect((Ipv4Addr::LOCALHOST, port)).expect("the server listens");
-        stream.set_write_timeout(Some(TIMEOUT)).expect("the timeout is not zero");
-        let _ = stream.write_all(&self.bytes); // the server may refuse the request before it has read all of it
-        let mut answers = Vec::new();
-        let is_closed = loop {
-            let timeout = if answers.is_empty() { TIMEOUT } else { SILENCE };
-            stream.set_read_timeout(Some(timeout)).expect("the timeout is not zero");
-            let mut block = [0; 64 * 1024];
-            match stream.read(&mut block) {
-                Ok(0) => break true,
-                Ok(count) => answers.extend_from_slice(&block[..count]),
-                Err(error) => break error.kind() == std::io::ErrorKind::ConnectionReset,
-            }
-        };
-        // No body of an answer contains "HTTP/1.".
-        let text = String::from_utf8_lossy(&answers);
-        let statuses =
-            text.split("HTTP/1.").skip(1).filter_map(|answer| answer.get(2..5)?.parse().ok());
-        Outcome { statuses: statuses.collect(), is_closed }
-    }
-}
-
-/// Replaces `\r`, `\n`, `\t`, `\0`, `\\`, `\xNN`, and `{text*times}`.
-fn unescape(text: &str) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    let mut rest = text;
-    while let Some(first) = rest.chars().next() {
-        if let Some((repeated, times, after)) = repetition(rest) {
-            bytes.extend(unescape(repeated).repeat(times));
-            rest = after;
-        } else if let Some(hexadecimal) = rest.strip_prefix("\\x") {
-            bytes.push(u8::from_str_radix(&hexadecimal[..2], 16).expect("two digits"));
-            rest = &hexadecimal[2..];
-        } else if let Some(letter) = rest.strip_prefix('\\') {
-            bytes.push(match letter.as_bytes()[0] {
-                b'r' => b'\r',
-                b'n' => b'\n',
-                b't' => b'\t',
-                b'0' => 0,
-                other => other,
-            });
-            rest = &letter[1..];
-        } else {
-            rest = &rest[first.len_utf8()..];
-            bytes.extend_from_slice(first.to_string().as_bytes());
+/// Sends a request, and waits for all answers.
+fn send(request: &Request, port: u16) -> Outcome {
+    let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).expect("the server listens");
+    stream.set_write_timeout(Some(TIMEOUT)).expect("the timeout is not zero");
+    let _ = stream.write_all(&request.bytes); // the server may refuse the request before it has read all of it
+    let mut answers = Vec::new();
+    let is_closed = loop {
+        let timeout = if answers.is_empty() { TIMEOUT } else { SILENCE };
+        stream.set_read_timeout(Some(timeout)).expect("the timeout is not zero");
+        let mut block = [0; 64 * 1024];
+        match stream.read(&mut block) {
+            Ok(0) => break true,
+            Ok(count) => answers.extend_from_slice(&block[..count]),
+            Err(error) => break error.kind() == std::io::ErrorKind::ConnectionReset,
         }
-    }
-    bytes
-}
-
-/// The text, the number and the rest, if the text begins with `{text*number}`.
-fn repetition(text: &str) -> Option<(&str, usize, &str)> {
-    let (inner, after) = text.strip_prefix('{')?.split_once('}')?;
-    let (repeated, times) = inner.split_once('*')?;
-    Some((repeated, times.parse().ok()?, after))
+    };
+    // No body of an answer contains "HTTP/1.".
+    let text = String::from_utf8_lossy(&answers);
+    let statuses =
+        text.split("HTTP/1.").skip(1).filter_map(|answer| answer.get(2..5)?.parse().ok());
+    Outcome { statuses: statuses.collect(), is_closed }
 }
 
 impl Outcome {
