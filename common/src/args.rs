@@ -63,9 +63,10 @@ impl Args {
         Ok(Service::new(self.listen()?, self.limits)?.quiet(self.quiet))
     }
 
-    /// Returns the files of [`Args::directory`], or no files if there is no directory.
+    /// Returns the files of [`Args::directory`], or no files if there is no directory. Uploads that earlier programs
+    /// left unfinished there are removed.
     pub fn files(&self) -> Directory {
-        Directory::new(self.named_directory.clone())
+        Directory::new(self.named_directory.clone()).without_left_overs()
     }
 }
 

@@ -54,9 +54,9 @@ impl Site {
         let index = name.join("index.html");
         match self.files.find(&index) {
             Ok(Found::File(file)) => self.send(request, &index, file),
+            Err(error) if error.kind() != ErrorKind::NotFound => Err(error), // it is there
             _ if self.list => {
-                let mut names = self.files.list(name)?;
-                names.retain(|listed| !is_hidden(&name.join(&listed.name)));
+                let names = self.files.list(name)?; // without those that begin with a dot
                 Ok(Response::html(listing::page(&format!("/{}", name.display()), &names)))
             }
             _ if name == Path::new("") => Ok(Response::ok()), // as since stage 2

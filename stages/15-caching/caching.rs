@@ -13,7 +13,7 @@ pub fn cached(request: &Request, response: Response, max_age: Option<u64>) -> Re
     };
     let modified = HttpDate::of(validators.modified.min(common::now())); // never in the future
     let response = response
-        .header("Cache-Control", cache_control(request.target(), max_age))
+        .header("Cache-Control", cache_control(request.full_path().raw(), max_age))
         .header("Last-Modified", modified)
         .header("ETag", validators.etag.clone());
     match evaluate(request, Some(&validators)) {
@@ -33,17 +33,16 @@ fn not_modified(response: &Response) -> Response {
 }
 
 /// How long a client may use a file without asking.
-fn cache_control(target: &str, max_age: Option<u64>) -> String {
+fn cache_control(path: &str, max_age: Option<u64>) -> String {
     match max_age {
-        _ if has_hash(target) => "max-age=31536000, immutable".into(), // a year
+        _ if has_hash(path) => "max-age=31536000, immutable".into(), // a year
         Some(seconds) => format!("max-age={seconds}"),
         None => "no-cache".into(), // keep it, and ask each time
     }
 }
 
 /// Whether a name has a hash of its content in it, as in `app-3f2a9c1b.js`: then its content never changes.
-fn has_hash(target: &str) -> bool {
-    let path = target.split('?').next().unwrap_or_default();
+fn has_hash(path: &str) -> bool {
     let name = path.rsplit('/').next().unwrap_or_default();
     let stem = name.rsplit_once('.').map_or("", |(stem, _)| stem);
     let hash = stem.rsplit(['.', '-']).next().unwrap_or_default();

@@ -68,7 +68,7 @@ fn lists(request: &Request, name: &str, current: Option<&Validators>, weak_too: 
 }
 
 fn date(request: &Request, name: &str) -> Option<u64> {
-    HttpDate::parse(request.header(name)?, common::now())
+    HttpDate::parse(request.headers().only(name)?, common::now())
 }
 
 /// Whether the current version is later than a date, if there are both.

@@ -52,8 +52,13 @@ fn route(request: &Request, files: &Directory, site: &Site) -> io::Result<Respon
 
 /// Stores a file, unless the client has set a condition that what is there now does not meet.
 fn store(request: &Request, files: &Directory, name: Rest) -> io::Result<Response> {
-    let state = files.open(name).ok().and_then(|file| file.state().ok());
-    let current = state.and_then(|state| Validators::of(state, None));
+    let state = match files.open(name) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        found => Some(found?.state()?),
+    };
+    // The tag that a GET with the same headers would get.
+    let coding = common::accepts_gzip(request.headers()).then_some("gzip");
+    let current = state.and_then(|state| Validators::of(state, coding));
     if evaluate(request, current.as_ref()) == Outcome::Failed {
         return Ok(Response::new(412));
     }

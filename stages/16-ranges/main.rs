@@ -56,9 +56,9 @@ fn store(request: &Request, files: &Directory, name: Rest) -> io::Result<Respons
 /// A file, compressed unless the client wants a part of it: a range counts the bytes of the file as it is.
 fn fetch(request: &Request, files: &Directory, name: Rest) -> io::Result<Response> {
     let response = Response::file(files.open(name)?)?;
-    match request.header("Range") {
-        Some(_) => Ok(response.header("Vary", "Accept-Encoding")),
-        None => response.compressed_for(request.headers()),
+    match (request.method(), request.header("Range")) {
+        ("GET", Some(_)) => Ok(response.header("Vary", "Accept-Encoding")),
+        _ => response.compressed_for(request.headers()),
     }
 }
 

@@ -19,17 +19,15 @@ pub fn wanted(range: &str, length: u64) -> Wanted {
         return Wanted::Whole; // another unit, several ranges, an empty file: the whole is right, too
     }
     let Some((first, last)) = range.trim().split_once('-') else { return Wanted::Whole };
-    match (number(first), number(last)) {
-        (Some(first), Some(last)) if first > last => Wanted::Whole, // nonsense
-        (Some(first), _) if first >= length => Wanted::Nothing,
-        (Some(first), Some(last)) => Wanted::Part(first, last.min(length - 1)),
-        (Some(first), None) if last.is_empty() => Wanted::Part(first, length - 1),
-        (None, Some(0)) if first.is_empty() => Wanted::Nothing,
-        (None, Some(count)) if first.is_empty() => {
-            Wanted::Part(length.saturating_sub(count), length - 1) // the last bytes
-        }
-        _ => Wanted::Whole,
-    }
+    let end = length - 1;
+    let (first, last) = match (number(first), number(last)) {
+        (Some(first), Some(last)) if first <= last => (first, last.min(end)),
+        (Some(first), None) if last.is_empty() => (first, end),
+        (None, Some(0)) if first.is_empty() => return Wanted::Nothing,
+        (None, Some(count)) if first.is_empty() => (length.saturating_sub(count), end),
+        _ => return Wanted::Whole, // this is no range
+    };
+    if first < length { Wanted::Part(first, last) } else { Wanted::Nothing }
 }
 
 /// Digits and nothing else. A number that is too large is beyond the end of any file.
@@ -44,7 +42,7 @@ pub fn ranged(request: &Request, response: Response) -> Response {
     let is_plain = is_file && response.get("Content-Encoding").is_none();
     let Some(length) = response.length().filter(|_| is_plain) else { return response };
     let response = response.header("Accept-Ranges", "bytes");
-    let range = request.header("Range").filter(|_| request.method() == "GET");
+    let range = request.headers().only("Range").filter(|_| request.method() == "GET");
     let range = String::from_utf8_lossy(range.unwrap_or_default()).into_owned();
     if !is_same_version(request, &response) {
         return response; // a part of this version does not fit to what the client has

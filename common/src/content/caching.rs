@@ -1,5 +1,6 @@
 //! Whether a client has the newest version of a file already (stage 15's lasting form).
 
+use crate::message::coding::accepts_gzip;
 use crate::message::date::HttpDate;
 use crate::message::file::FileState;
 use crate::message::response::Response;
@@ -39,9 +40,10 @@ pub enum Outcome {
 }
 
 /// Evaluates the conditions of a request in the order of RFC 9110, section 13.2.2. `current` is the current version
-/// of the file, if there is one. `now` is in seconds since the beginning of 1970.
+/// of the file, if there is one. `now` is in seconds since the beginning of 1970. What is no date is ignored, and so
+/// are several dates.
 pub fn evaluate(request: &Request, current: Option<&Validators>, now: u64) -> Outcome {
-    let date = |name| HttpDate::parse(request.header(name)?, now);
+    let date = |name| HttpDate::parse(request.headers().only(name)?, now);
     let is_later = |date: Option<u64>| Some(current?.modified > date?);
     let is_read = matches!(request.method(), "GET" | "HEAD");
     if request.header("If-Match").is_some() {
@@ -79,24 +81,33 @@ fn lists(request: &Request, name: &str, current: Option<&Validators>, how: Compa
     request.headers().all(name).any(|value| value == b"*" || names(value, &current.etag, how))
 }
 
-/// Whether a list contains an entity tag. What is between two quotes is a tag, with its commas.
+/// Whether a list contains an entity tag. What is between two quotes is a tag, with its commas; what is before it,
+/// after the comma, says whether it is weak.
 fn names(list: &[u8], etag: &str, how: Comparison) -> bool {
+    let etag = etag.trim_matches('"').as_bytes();
     let mut parts = list.split(|&byte| byte == b'"');
-    let mut is_weak = parts.next().is_some_and(|before| before.ends_with(b"W/"));
+    let mut before = parts.next().unwrap_or_default();
     while let (Some(tag), Some(after)) = (parts.next(), parts.next()) {
-        let counts = how == Comparison::Weak || !is_weak;
-        if counts && tag == etag.trim_matches('"').as_bytes() {
+        let is_tag =
+            match before.rsplit(|&byte| byte == b',').next().unwrap_or_default().trim_ascii() {
+                b"" => true,
+                b"W/" => how == Comparison::Weak,
+                _ => false,
+            };
+        if is_tag && tag == etag {
             return true;
         }
-        is_weak = after.ends_with(b"W/");
+        before = after;
     }
     false
 }
 
-/// Whether the conditions of a request allow to change a file in this state; `None` if there is no such file. `now`
-/// is in seconds since the beginning of 1970.
+/// Whether the conditions of a request allow to change a file in this state; `None` if there is no such file. What
+/// counts is the tag that a GET with the same fields would get (RFC 9110, section 13.1.1), so that of the compressed
+/// file for a client that accepts gzip. `now` is in seconds since the beginning of 1970.
 pub fn may_change(request: &Request, current: Option<FileState>, now: u64) -> bool {
-    let current = current.and_then(|state| Validators::of(state, None));
+    let coding = accepts_gzip(request.headers()).then_some("gzip");
+    let current = current.and_then(|state| Validators::of(state, coding));
     evaluate(request, current.as_ref(), now) != Outcome::Failed
 }
 
@@ -112,7 +123,7 @@ pub fn cached(request: &Request, response: Response, max_age: Option<u64>, now: 
     let outcome = evaluate(request, Some(&validators), now);
     let modified = HttpDate::of(validators.modified.min(now)); // never later than now
     let response = response
-        .header("Cache-Control", cache_control(request.target(), max_age))
+        .header("Cache-Control", cache_control(request.full_path().raw(), max_age))
         .header("Last-Modified", modified)
         .header("ETag", validators.etag);
     match outcome {
@@ -132,9 +143,9 @@ fn not_modified(response: &Response) -> Response {
 }
 
 /// How long a client may use a copy without asking (RFC 9111, section 5.2.2).
-fn cache_control(target: &str, max_age: Option<u64>) -> String {
+fn cache_control(path: &str, max_age: Option<u64>) -> String {
     match max_age {
-        _ if has_hash(target) => "max-age=31536000, immutable".to_owned(), // a year (RFC 8246)
+        _ if has_hash(path) => "max-age=31536000, immutable".to_owned(), // a year (RFC 8246)
         Some(seconds) => format!("max-age={seconds}"),
         None => "no-cache".to_owned(),
     }
@@ -142,8 +153,7 @@ fn cache_control(target: &str, max_age: Option<u64>) -> String {
 
 /// Whether a name has a hash of the content before its extension, as in `app-3f2a9c1b.js`: 8 or more hexadecimal
 /// digits, with a letter and a number among them. (Numbers alone are more likely a date.)
-fn has_hash(target: &str) -> bool {
-    let path = target.split('?').next().unwrap_or_default();
+fn has_hash(path: &str) -> bool {
     let name = path.rsplit('/').next().unwrap_or_default();
     let stem = name.rsplit_once('.').map_or("", |(stem, _)| stem);
     let hash = stem.rsplit(['.', '-']).next().unwrap_or_default().as_bytes();
@@ -156,6 +166,7 @@ fn has_hash(target: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::protocol::testing::see;
     use pretty_assertions::assert_eq;
 
     #[test]
@@ -172,6 +183,10 @@ mod tests {
             ("a-1", false, false),
             ("\"a-1", false, false),
             ("\"x\"a-1\"y\"", false, false),
+            ("\"x\" , \"a-1\"", true, true),
+            ("x\"a-1\"", false, false),
+            ("w/\"a-1\"", false, false),
+            ("W/ \"a-1\"", true, false),
             ("", false, false),
         ] {
             let named = |how| names(list.as_bytes(), "\"a-1\"", how);
@@ -180,6 +195,107 @@ mod tests {
                 (weak, strong),
                 "{list}"
             );
+        }
+    }
+
+    const NOW: u64 = 1_700_000_000;
+    const MODIFIED: &str = "Sun, 06 Nov 1994 08:49:37 GMT";
+    const BEFORE: &str = "Sun, 06 Nov 1994 08:49:36 GMT";
+
+    /// The state of a file with the tag `"a-…"` that was modified at [`MODIFIED`].
+    const STATE: FileState = FileState { length: 10, modified: Some(784_111_777_000_000_000) };
+
+    /// Evaluates conditions; `=` in a field stands for the current tag.
+    fn outcome(method: &str, current: Option<FileState>, fields: &str) -> Outcome {
+        let current = current.and_then(|state| Validators::of(state, None));
+        let tag = Validators::of(STATE, None).expect("there is a time").etag;
+        let fields = fields.replace('=', &tag);
+        let request = format!("{method} / HTTP/1.1\r\nHost: a\r\n{fields}\r\n");
+        see(&request, |request| evaluate(request, current.as_ref(), NOW))
+    }
+
+    #[test]
+    fn conditions_are_evaluated_in_the_order_of_the_rfc() {
+        use Outcome::{Failed, NotModified, Perform};
+        let same = |name: &str| format!("{name}: {MODIFIED}\r\n");
+        let older = |name: &str| format!("{name}: {BEFORE}\r\n");
+        let (match_it, match_other) = ("If-Match: =\r\n", "If-Match: \"x\"\r\n");
+        let (none_it, none_other) = ("If-None-Match: =\r\n", "If-None-Match: \"x\"\r\n");
+        let (unmodified, modified) = ("If-Unmodified-Since", "If-Modified-Since");
+        for (fields, read, change) in [
+            (String::new(), Perform, Perform),
+            (match_it.to_owned(), Perform, Perform),
+            (match_other.to_owned(), Failed, Failed),
+            ("If-Match: *\r\n".to_owned(), Perform, Perform),
+            ("If-Match: W/=\r\n".to_owned(), Failed, Failed),
+            ("If-Match: \"x\"\r\nIf-Match: =\r\n".to_owned(), Perform, Perform),
+            (same(unmodified), Perform, Perform),
+            (older(unmodified), Failed, Failed),
+            (match_it.to_owned() + &older(unmodified), Perform, Perform),
+            (match_other.to_owned() + &same(unmodified), Failed, Failed),
+            ("If-Unmodified-Since: yesterday\r\n".to_owned(), Perform, Perform),
+            (older(unmodified) + &same(unmodified), Perform, Perform), // several dates are none
+            (none_it.to_owned(), NotModified, Failed),
+            (none_other.to_owned(), Perform, Perform),
+            ("If-None-Match: *\r\n".to_owned(), NotModified, Failed),
+            ("If-None-Match: \"x\", W/=\r\n".to_owned(), NotModified, Failed),
+            (none_it.to_owned() + &older(modified), NotModified, Failed),
+            (none_other.to_owned() + &same(modified), Perform, Perform),
+            (same(modified), NotModified, Perform),
+            (older(modified), Perform, Perform),
+            ("If-Modified-Since: yesterday\r\n".to_owned(), Perform, Perform),
+            (same(modified) + &older(modified), Perform, Perform),
+            (match_other.to_owned() + none_it, Failed, Failed),
+            (match_it.to_owned() + none_it, NotModified, Failed),
+            (older(unmodified) + none_it, Failed, Failed),
+            (older(unmodified) + &same(modified), Failed, Failed),
+        ] {
+            assert_eq!(outcome("GET", Some(STATE), &fields), read, "GET {fields}");
+            assert_eq!(outcome("HEAD", Some(STATE), &fields), read, "HEAD {fields}");
+            let fields = fields + "Content-Length: 0\r\n";
+            assert_eq!(outcome("POST", Some(STATE), &fields), change, "POST {fields}");
+        }
+    }
+
+    #[test]
+    fn what_does_not_exist_is_in_no_version() {
+        for (fields, expected) in [
+            ("If-Match: *\r\n", Outcome::Failed),
+            ("If-Match: =\r\n", Outcome::Failed),
+            ("If-None-Match: *\r\n", Outcome::Perform),
+            ("If-Unmodified-Since: Sun, 06 Nov 1994 08:49:36 GMT\r\n", Outcome::Perform),
+        ] {
+            let fields = format!("{fields}Content-Length: 0\r\n");
+            assert_eq!(outcome("POST", None, &fields), expected, "{fields}");
+        }
+    }
+
+    #[test]
+    fn a_client_with_the_compressed_file_may_change_it() {
+        for (coding, encoding, expected) in [
+            (None, "", true),
+            (Some("gzip"), "Accept-Encoding: gzip\r\n", true),
+            (Some("gzip"), "", false),
+            (None, "Accept-Encoding: gzip\r\n", false),
+        ] {
+            let tag = Validators::of(STATE, coding).expect("there is a time").etag;
+            let fields = format!("{encoding}If-Match: {tag}\r\nContent-Length: 0\r\n");
+            let request = format!("POST / HTTP/1.1\r\nHost: a\r\n{fields}\r\n");
+            let may = see(&request, |request| may_change(request, Some(STATE), NOW));
+            assert_eq!(may, expected, "{fields}");
+        }
+    }
+
+    #[test]
+    fn only_the_path_can_have_a_hash() {
+        for (target, is_immutable) in [
+            ("http://cdn-3f2a9c1b.example", false),
+            ("http://cdn-3f2a9c1b.example/?app-3f2a9c1b.js", false),
+            ("http://a.example/app-3f2a9c1b.js?x", true),
+        ] {
+            let request = format!("GET {target} HTTP/1.1\r\nHost: a\r\n\r\n");
+            let value = see(&request, |it| cache_control(it.full_path().raw(), None));
+            assert_eq!(value.contains("immutable"), is_immutable, "{target}");
         }
     }
 
@@ -198,19 +314,19 @@ mod tests {
 
     #[test]
     fn a_hash_has_letters_and_digits() {
-        for (target, expected) in [
-            ("/app-3f2a9c1b.js", true),
-            ("/a/b/app.3F2A9C1B.css?x=y.js", true),
-            ("/3f2a9c1b0d.png", true),
-            ("/photo-20240131.jpg", false),
-            ("/defaced-.html", false),
-            ("/deadbeef.html", false),
-            ("/app-3f2a9c1.js", false),
-            ("/app-3f2a9c1g.js", false),
-            ("/app-3f2a9c1b", false),
-            ("/", false),
+        for (path, expected) in [
+            ("app-3f2a9c1b.js", true),
+            ("a/b/app.3F2A9C1B.css", true),
+            ("3f2a9c1b0d.png", true),
+            ("photo-20240131.jpg", false),
+            ("defaced-.html", false),
+            ("deadbeef.html", false),
+            ("app-3f2a9c1.js", false),
+            ("app-3f2a9c1g.js", false),
+            ("app-3f2a9c1b", false),
+            ("", false),
         ] {
-            assert_eq!(has_hash(target), expected, "{target}");
+            assert_eq!(has_hash(path), expected, "{path}");
         }
     }
 }

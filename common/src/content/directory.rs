@@ -20,7 +20,7 @@ use crate::protocol::request::Body;
 const ROOT_TTL: Duration = Duration::from_secs(1);
 
 /// The most names of a folder that are listed.
-const MOST_LISTED: usize = 10_000;
+pub(crate) const MOST_LISTED: usize = 10_000;
 
 /// The files that clients may read and store: those below one directory, and no others.
 ///
@@ -72,15 +72,19 @@ struct Root {
 }
 
 impl Directory {
-    /// Gives access to the files below `root`, or to no files if there is no root. Uploads that
-    /// earlier programs left unfinished directly in `root` are removed.
+    /// Gives access to the files below `root`, or to no files if there is no root.
     pub fn new(root: Option<PathBuf>) -> Directory {
         let root = root.map(|path| Arc::new(Root { path, latest: Mutex::default() }));
-        let uploads: Arc<Uploads> = Arc::default();
-        if let Some(Ok(folder)) = root.as_ref().map(|root| root.folder()) {
-            uploads.sweep_once(&folder);
+        Directory { root, uploads: Arc::default(), recent: Arc::default() }
+    }
+
+    /// Removes uploads that earlier programs left unfinished directly in the directory.
+    #[must_use]
+    pub fn without_left_overs(self) -> Directory {
+        if let Some(Ok(folder)) = self.root.as_ref().map(|root| root.folder()) {
+            self.uploads.sweep_once(&folder);
         }
-        Directory { root, uploads, recent: Arc::default() }
+        self
     }
 
     /// Opens a file for reading. Symbolic links are followed if they stay inside the directory.
@@ -128,8 +132,9 @@ impl Directory {
         }
     }
 
-    /// Lists the names in a folder of this directory, sorted. The empty name means the directory itself. Names that
-    /// [`Directory::find`] would not find are left out. From stage 13.
+    /// Lists the names in a folder of this directory, sorted, at most 10,000 of them. The empty name means the directory
+    /// itself. Names that begin with a dot are left out, and those that [`Directory::find`] would not find. From stage
+    /// 13.
     ///
     /// # Errors
     ///
@@ -139,7 +144,11 @@ impl Directory {
         let root = if is_root { self.root_for(Path::new("any"))? } else { self.root_for(folder)? };
         let opened = if is_root { root } else { Arc::new(root.open_folder(folder)?) };
         let mut listed = Vec::new();
-        for name in opened.names()?.into_iter().take(MOST_LISTED) {
+        let mut names = opened.names()?;
+        names
+            .retain(|name| !name.as_encoded_bytes().starts_with(b".") && is_plain(Path::new(name)));
+        names.sort();
+        for name in names.into_iter().take(MOST_LISTED) {
             let is_folder = match opened.entry(&name)? {
                 Entry::File { .. } | Entry::ReadOnly => false,
                 Entry::Directory => true,
@@ -149,11 +158,8 @@ impl Directory {
                 },
                 Entry::Special | Entry::Nothing => continue,
             };
-            if is_plain(Path::new(&name)) {
-                listed.push(Listed { name, is_folder });
-            }
+            listed.push(Listed { name, is_folder });
         }
-        listed.sort();
         Ok(listed)
     }
 
@@ -208,7 +214,6 @@ impl Directory {
         condition: Option<&Condition>,
     ) -> io::Result<()> {
         let root = self.root_for(name)?;
-        self.check(name, condition)?;
         let last = name.file_name().ok_or_else(not_found)?;
         let folder = match name.parent() {
             Some(parent) if parent != Path::new("") => Arc::new(root.open_folder(parent)?),
@@ -225,26 +230,29 @@ impl Directory {
         if length > folder.free_space().or(Some(u64::MAX)) {
             return Err(io::Error::new(io::ErrorKind::StorageFull, "there is no room for it"));
         }
+        // After all other reasons to refuse it (RFC 9110, section 13.2.1).
+        self.check(name, condition)?;
         let mut upload = Upload::begin(folder, &self.uploads)?;
         upload.copy_from(content)?;
-        let _alone = condition.map(|_| self.uploads.finish_alone());
-        self.check(name, condition)?; // another upload may have been quicker
-        upload.finish(last, mode)
+        let _alone = self.uploads.finish_alone();
+        let replaced = self.check(name, condition)?; // another upload may have been quicker
+        upload.finish(last, mode, replaced)
     }
 
-    /// Refuses to change a file that is not in the state that a condition asks for.
-    fn check(&self, name: &Path, condition: Option<&Condition>) -> io::Result<()> {
-        match condition {
-            Some(holds) if !holds(self.state(name)) => Err(FAILED.into()),
-            _ => Ok(()),
-        }
+    /// Refuses to change a file that is not in the state that a condition asks for. Returns the state.
+    fn check(&self, name: &Path, condition: Option<&Condition>) -> io::Result<Option<FileState>> {
+        let Some(holds) = condition else { return Ok(self.state(name).unwrap_or_default()) };
+        let state = self.state(name)?;
+        if holds(state) { Ok(state) } else { Err(FAILED.into()) }
     }
 
     /// Returns the state of a file; `None` if there is no such file.
-    fn state(&self, name: &Path) -> Option<FileState> {
-        match self.find(name).ok()? {
-            Found::File(file) => file.state().ok(),
-            Found::Folder => None,
+    fn state(&self, name: &Path) -> io::Result<Option<FileState>> {
+        match self.find(name) {
+            Ok(Found::File(file)) => file.state().map(Some),
+            Ok(Found::Folder) => Ok(None),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
         }
     }
 
@@ -435,7 +443,7 @@ mod tests {
         let folder = directory.root_for(Path::new("new")).expect("the root exists");
         let upload = Upload::begin(folder, &directory.uploads).expect("an upload can begin");
         directory.abandon_uploads();
-        assert!(upload.finish("new".as_ref(), None).is_err());
+        assert!(upload.finish("new".as_ref(), None, None).is_err());
         assert!(store(&directory, "later", &b"x"[..]).is_err());
         assert_eq!(listing(&directory), before);
     }
@@ -539,9 +547,91 @@ mod tests {
         let folder = directory.root_for(Path::new("new")).expect("the root exists");
         let upload = Upload::begin(folder, &directory.uploads).expect("an upload can begin");
         fs::write(root.join(".upload-1-2"), "half").expect("writable");
-        drop(Directory::new(Some(root)));
-        upload.finish("new".as_ref(), None).expect("the file is still there");
-        assert_eq!(listing(&directory), ["a.txt", "new", "sub"]);
+        fs::write(root.join(".upload-notes.md"), "a user's own").expect("writable");
+        let _ = Directory::new(Some(root.clone()));
+        assert!(root.join(".upload-1-2").exists());
+        let _ = Directory::new(Some(root)).without_left_overs();
+        upload.finish("new".as_ref(), None, None).expect("the file is still there");
+        assert_eq!(listing(&directory), [".upload-notes.md", "a.txt", "new", "sub"]);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_program_that_writes_to_a_pipe_is_not_disturbed() {
+        let (outer, directory) = directory();
+        let pipe = outer.path().join("root/pipe");
+        let made = std::process::Command::new("mkfifo").arg(&pipe).status();
+        assert!(made.expect("mkfifo runs").success());
+        let path = pipe.clone();
+        let writer = std::thread::spawn(move || fs::write(path, "data"));
+        let start = Instant::now();
+        while start.elapsed() < Duration::from_millis(50) {
+            assert!(open(&directory, "pipe").is_err());
+        }
+        let (sender, content) = std::sync::mpsc::channel();
+        std::thread::spawn(move || sender.send(fs::read(pipe)));
+        let content = content.recv_timeout(Duration::from_secs(10)).expect("the writer is there");
+        assert_eq!(content.expect("readable"), b"data");
+        writer.join().expect("it ends").expect("somebody has read all of it");
+    }
+
+    #[test]
+    fn each_upload_has_a_later_time_than_the_last() {
+        let (outer, directory) = directory();
+        let path = outer.path().join("root/a.txt");
+        let state = || directory.state(Path::new("a.txt")).expect("it is there").expect("a file");
+        // As if the clock of the file system were an hour behind, or its ticks an hour long.
+        let later = SystemTime::now() + Duration::from_secs(3_000);
+        let file = fs::File::options().append(true).open(path).expect("writable");
+        file.set_modified(later).expect("it has a time");
+        let mut before = state();
+        for content in [&b"first"[..], b"again", b"third"] {
+            store(&directory, "a.txt", content).expect("storable");
+            assert!(state().modified > before.modified, "{before:?} {:?}", state());
+            before = state();
+        }
+    }
+
+    #[test]
+    fn what_a_condition_refuses_would_have_been_stored() {
+        let (_outer, directory) = directory();
+        let never: &Condition = &|_| false;
+        let status = |name: &str| {
+            let stored = directory.store_name(Path::new(name), None, &b"x"[..], Some(never));
+            let error = stored.expect_err("the condition does not hold");
+            Refused::inside(&error).map(|refused| refused.status)
+        };
+        assert_eq!(status("new"), Some(412));
+        assert_eq!(status("missing/new"), None); // there is no such folder, which comes first
+        assert_eq!(status("sub"), None);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn what_cannot_be_opened_is_not_absent() {
+        use std::os::unix::fs::PermissionsExt;
+        let (outer, directory) = directory();
+        let path = outer.path().join("root/a.txt");
+        fs::set_permissions(&path, PermissionsExt::from_mode(0o222)).expect("it is ours");
+        if fs::File::open(&path).is_ok() {
+            return; // the administrator can open everything
+        }
+        let is_new: &Condition = &|state| state.is_none();
+        let name = Path::new("a.txt");
+        directory.store_name(name, None, &b"x"[..], Some(is_new)).expect_err("it is there");
+        fs::set_permissions(&path, PermissionsExt::from_mode(0o666)).expect("it is ours");
+        assert_eq!(read(&directory, "a.txt").as_deref(), Some("inside"));
+    }
+
+    #[test]
+    fn hidden_names_take_no_place_in_a_list() {
+        let (outer, directory) = directory();
+        for number in 0..MOST_LISTED {
+            fs::write(outer.path().join(format!("root/.{number}")), "").expect("writable");
+        }
+        let names = directory.list(Path::new("")).expect("a folder");
+        let names: Vec<_> = names.iter().map(|listed| &listed.name).collect();
+        assert_eq!(names, ["a.txt", "sub"]);
     }
 
     #[test]

@@ -90,9 +90,21 @@ mod system {
 
         /// Opens a file below this directory for reading, unless a link leads out. It may be a directory.
         pub(crate) fn open_file(&self, name: &Path) -> io::Result<File> {
-            // Opening a pipe without a writer must not block.
+            // To open a pipe, and to close it, can end the program that is about to write to it.
+            if self.is_special(name) {
+                return Err(not_found());
+            }
+            // It may have become a pipe since. To open one without a writer must not block.
             let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
             self.open_beneath(name, flags).map(File::from)
+        }
+
+        /// Whether a name leads to something that is neither a file nor a directory.
+        fn is_special(&self, name: &Path) -> bool {
+            stat::fstatat(&self.fd, name, AtFlags::empty()).is_ok_and(|found| {
+                let kind = SFlag::from_bits_truncate(found.st_mode) & SFlag::S_IFMT;
+                kind != SFlag::S_IFREG && kind != SFlag::S_IFDIR
+            })
         }
 
         /// Opens a directory below this one, unless a link leads out.
@@ -196,7 +208,9 @@ mod system {
             use std::os::unix::ffi::OsStringExt;
             let flags = OFlag::O_DIRECTORY | OFlag::O_RDONLY | OFlag::O_CLOEXEC;
             let mut entries = Dir::openat(&self.fd, ".", flags, Mode::empty())?;
-            let names = entries.iter().flatten().map(|entry| entry.file_name().to_bytes().to_vec());
+            // A disk that fails gives an error again and again: the first one has to be the end.
+            let found = entries.iter().collect::<Result<Vec<_>, Errno>>()?;
+            let names = found.iter().map(|entry| entry.file_name().to_bytes().to_vec());
             Ok(names.map(std::ffi::OsString::from_vec).collect())
         }
     }

@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 use std::fmt::Write;
 
-use crate::content::directory::Listed;
+use crate::content::directory::{Listed, MOST_LISTED};
 
 /// A page of HTML with a link for each name, and one to the folder above unless `path` is `/`.
 pub(crate) fn page(path: &str, names: &[Listed]) -> String {
@@ -22,7 +22,11 @@ pub(crate) fn page(path: &str, names: &[Listed]) -> String {
         // Writing to memory does not fail. The dot is there for names such as `a:b`.
         let _ = writeln!(page, "<li><a href=\"./{link}{slash}\">{}{slash}</a></li>", Html(&shown));
     }
-    page + "</ul>\n</html>\n"
+    page.push_str("</ul>\n");
+    if names.len() >= MOST_LISTED {
+        let _ = writeln!(page, "<p>No more than {MOST_LISTED} names are listed.</p>");
+    }
+    page + "</html>\n"
 }
 
 /// A text in HTML: characters that could begin a tag or an escape, or end an attribute, are escaped.

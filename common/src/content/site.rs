@@ -93,15 +93,16 @@ impl Site {
 
     fn folder(&self, request: &Request, name: &Path) -> io::Result<Response> {
         let index = name.join("index.html");
-        if let Ok(Found::File(file)) = self.files.find(&index) {
-            return self.file(request, &index, file);
+        match self.files.find(&index) {
+            Ok(Found::File(file)) => return self.file(request, &index, file),
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
         }
         let is_root = name == Path::new("");
         if !self.lists_folders {
             return if is_root { Ok(Response::ok()) } else { Err(not_found()) };
         }
-        let mut names = self.files.list(name)?;
-        names.retain(|listed| !is_hidden(&name.join(&listed.name)));
+        let names = self.files.list(name)?;
         let slash = if is_root { "" } else { "/" };
         Ok(Response::html(listing::page(&format!("/{}{slash}", name.display()), &names)))
     }
@@ -112,7 +113,8 @@ impl Site {
             return Response::file_of_type(media_type.name, file);
         }
         // A range is a part of the file as it is (stage 16).
-        let is_packed = accepts_gzip(request.headers()) && request.header("Range").is_none();
+        let is_part = request.method() == "GET" && request.header("Range").is_some();
+        let is_packed = accepts_gzip(request.headers()) && !is_part;
         if !is_packed {
             let response = Response::file_of_type(media_type.name, file)?;
             return Ok(response.header("Vary", "Accept-Encoding"));

@@ -8,8 +8,10 @@ use std::path::PathBuf;
 use std::process;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, UNIX_EPOCH};
 
 use crate::content::folder::{Folder, NewFile, remove_if_left_behind};
+use crate::message::file::FileState;
 
 /// How many bytes of an upload are in memory at a time.
 const BLOCK: usize = 128 * 1024;
@@ -121,10 +123,19 @@ impl<'u> Upload<'u> {
         Ok(())
     }
 
-    /// Moves the file to its destination, with these permissions if any are given.
-    pub(crate) fn finish(mut self, place: &OsStr, mode: Option<u32>) -> io::Result<()> {
+    /// Moves the file to its destination, with these permissions if any are given. `replaced` is the state of the
+    /// file that is there now, if there is one.
+    pub(crate) fn finish(
+        mut self,
+        place: &OsStr,
+        mode: Option<u32>,
+        replaced: Option<FileState>,
+    ) -> io::Result<()> {
         if let Some(mode) = mode {
             self.folder.set_mode(&self.file, mode).map_err(own_fault)?;
+        }
+        if let Some(before) = replaced.and_then(|state| state.modified) {
+            let _ = make_later(&self.file, before); // not all file systems can
         }
         self.folder.rename(&self.name, place).map_err(own_fault)?;
         self.is_finished = true;
@@ -143,6 +154,28 @@ impl Drop for Upload<'_> {
     }
 }
 
+/// Gives a new version of a file a later time than the version before, which was modified at this time, in nanoseconds
+/// since the beginning of 1970. Validators are made of it, and where the clock of the file system is coarse, two
+/// uploads can fall into one tick. A time that is far in the future is not a matter of ticks.
+fn make_later(file: &File, before: i128) -> io::Result<()> {
+    for step in STEPS {
+        let modified = FileState::of(&file.metadata()?).modified.unwrap_or(before);
+        if !(0..HOUR).contains(&(before - modified)) {
+            break;
+        }
+        let since_1970 = u64::try_from(before).map(Duration::from_nanos).unwrap_or_default();
+        file.set_modified(UNIX_EPOCH + since_1970 + step)?;
+    }
+    Ok(())
+}
+
+/// The ticks of file systems: of most; of ext2, ext3 and HFS+; of FAT.
+const STEPS: [Duration; 3] =
+    [Duration::from_nanos(1), Duration::from_secs(1), Duration::from_secs(2)];
+
+/// In nanoseconds.
+const HOUR: i128 = 3_600_000_000_000;
+
 /// Marks an error of the disk as the server's own: `NotFound` does not mean here that the client
 /// asked for a missing file.
 fn own_fault(error: io::Error) -> io::Error {
@@ -154,10 +187,16 @@ fn own_fault(error: io::Error) -> io::Error {
 
 /// Removes uploads that no program is writing any more.
 fn sweep(folder: &Folder) {
-    let is_upload = |name: &OsString| name.as_encoded_bytes().starts_with(UNFINISHED.as_bytes());
-    for name in folder.names().unwrap_or_default().iter().filter(|name| is_upload(name)) {
+    for name in folder.names().unwrap_or_default().iter().filter(|name| is_temporary(name)) {
         remove_if_left_behind(folder, name);
     }
+}
+
+/// Whether a name is one that [`Upload::begin`] makes. A user's file `.upload-notes` is not.
+fn is_temporary(name: &OsStr) -> bool {
+    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|it| it.is_ascii_digit());
+    let numbers = name.to_str().and_then(|name| name.strip_prefix(UNFINISHED)?.split_once('-'));
+    numbers.is_some_and(|(process, count)| is_number(process) && is_number(count))
 }
 
 /// Blocks that can be reused. Getting a new one, all zeros, costs more than filling it.

@@ -101,6 +101,12 @@ impl<'a> Headers<'a> {
         self.all(name).next()
     }
 
+    /// Returns the value of the field called `name`, ignoring case, if there is exactly one. From stage 14.
+    pub fn only(&self, name: &str) -> Option<&'a [u8]> {
+        let mut values = self.all(name);
+        values.next().filter(|_| values.next().is_none())
+    }
+
     /// Returns the elements of the comma-separated lists in the fields called `name`. Several lines
     /// form one list, and empty elements do not count (RFC 9110, section 5.6.1). An element is
     /// bytes, as a value is: one that is not text counts as an unknown element, not as a missing

@@ -17,8 +17,8 @@ use crate::message::body::MAX_BODY;
 pub struct Limits {
     /// The most connections that are served at the same time. When the limit is reached, a new
     /// connection evicts the one that has been idle longest. If none is idle, the new one is refused
-    /// with 503. A connection takes a file descriptor, and another one while a file is sent or stored:
-    /// 400 connections fit into the 1,024 descriptors that many systems allow.
+    /// with 503. A connection takes a file descriptor, another one while a file is sent, and two while one is stored:
+    /// on many systems, 400 connections fit into what a program may ask for.
     pub max_connections: usize,
     /// The most bytes that a request's body may have. A larger one is refused with 413.
     pub max_body: u64,

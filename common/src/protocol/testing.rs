@@ -1,9 +1,15 @@
 //! A client that follows a script, for tests without sockets, clocks, or waiting.
 
+use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::io;
 use std::time::Duration;
 
+use crate::message::refused::Refused;
+use crate::message::response::Response;
+use crate::protocol::connection::{Connection, Handler, Next};
+use crate::protocol::limits::Limits;
+use crate::protocol::request::Request;
 use crate::protocol::transport::{Transfer, Transport};
 
 /// What a client does after a given time.
@@ -54,6 +60,34 @@ impl Script {
     fn wait(&mut self, time: Duration) -> Duration {
         self.waited += time;
         time + std::mem::take(&mut self.standstill)
+    }
+}
+
+/// Shows a request to a function, as a handler would see it, and returns what the function returns.
+pub(crate) fn see<T>(request: &str, look: impl Fn(&Request) -> T) -> T {
+    struct Handle<F, T>(F, RefCell<Option<T>>);
+    impl<T, F: Fn(&Request) -> T> Handler for Handle<F, T> {
+        fn answer(&self, request: &Request) -> Response {
+            self.1.replace(Some(self.0(request)));
+            Response::ok()
+        }
+
+        fn refuse(&self, refused: Refused, _: &[u8]) -> Response {
+            panic!("{refused}")
+        }
+    }
+    let handler = Handle(look, RefCell::new(None));
+    let mut script = Script::new(&[(0, request.as_bytes())]);
+    let mut connection = Connection::new(Limits::default());
+    loop {
+        match connection.advance() {
+            Next::Bytes => connection.receive(&mut script).expect("the script goes on"),
+            Next::Answer => {
+                connection.answer(&handler, &mut script).expect("the script takes it");
+                return handler.1.into_inner().expect("there was a request");
+            }
+            Next::Close => panic!("there was no request"),
+        }
     }
 }
 

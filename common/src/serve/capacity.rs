@@ -6,6 +6,7 @@ use crate::serve::log::log;
 /// Returns the wanted number of connections, or the number that the system can support, if that is lower.
 /// In that case the log says so.
 pub(crate) fn fitting(wanted: usize) -> usize {
+    raise_descriptors(EACH * wanted + others());
     let fitting = wanted.min(by_descriptors()).min(by_threads()).max(1);
     if fitting < wanted {
         log(format_args!(
@@ -16,12 +17,34 @@ pub(crate) fn fitting(wanted: usize) -> usize {
     fitting
 }
 
-/// Returns how many connections the limit on descriptors allows. A connection takes one descriptor, and a
-/// file that is sent or stored takes another. Some are left for the listener, the log, two directories and the files
-/// that they keep open, and the like.
-fn by_descriptors() -> usize {
-    descriptors().saturating_sub(24 + 2 * most_open()) / 2
+/// How many descriptors a connection can take: its own, and two more while a file is stored in a folder.
+const EACH: usize = 3;
+
+/// How many descriptors are for the listener, the log, two directories and the files that they keep open, and the like.
+fn others() -> usize {
+    24 + 2 * most_open()
 }
+
+/// Returns how many connections the limit on descriptors allows.
+fn by_descriptors() -> usize {
+    descriptors().saturating_sub(others()) / EACH
+}
+
+/// Asks the system for this many descriptors. Many systems allow a program more than it has at first.
+#[cfg(unix)]
+fn raise_descriptors(wanted: usize) {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    let wanted = wanted as u64;
+    if let Ok((now, most)) = getrlimit(Resource::RLIMIT_NOFILE) {
+        if now < wanted {
+            // If it fails, there are fewer, as at first.
+            let _ = setrlimit(Resource::RLIMIT_NOFILE, wanted.min(most), most);
+        }
+    }
+}
+
+#[cfg(not(unix))]
+fn raise_descriptors(_: usize) {}
 
 /// Returns how many connections the limit on memory mappings allows, with a thread for each. A thread
 /// takes four mappings: its stack, the stack for its signals, and a guard for each. If a new thread finds
