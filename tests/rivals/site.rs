@@ -115,8 +115,10 @@ fn summary(answer: &Answer) -> String {
     if is_success {
         parts.push(format!("{} bytes", decoded(answer).len()));
         let modified = answer.header("Last-Modified").unwrap_or("no date");
-        if !modified.contains("2024") {
-            parts.push(modified.to_owned());
+        match modified.split(' ').nth(3) {
+            Some("2024") => {}
+            Some("1960" | "1970" | "2023" | "2100") | None => parts.push(modified.to_owned()),
+            Some(_) => parts.push("modified now".to_owned()),
         }
     }
     if answer.status == 404 && decoded(answer) == NOT_FOUND.as_bytes() {
