@@ -160,7 +160,7 @@ Error: the status is 404, not 200
 
 To run this stage alone:  SERVER='./server' cargo next 5-5
 Still stuck?  The chapter has a list of causes: docs/05-headers.md#stuck
-One way to do it:  git diff --no-index stages/04-echo/main.rs stages/05-headers/main.rs
+One way to do it:  git diff --no-index stages/04-echo stages/05-headers
 "
     );
     Ok(())

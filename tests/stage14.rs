@@ -5,7 +5,7 @@
 
 use std::fs;
 use std::io::{self, Write};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
@@ -45,6 +45,8 @@ fn sends_files_with_their_types() -> Check {
         ("module.wasm", b"\0asm"),
         ("thing.unknown", b"?"),
         ("README", b"?"),
+        ("css", b"?"),
+        ("code.min.js", b"alert(2)"),
     ];
     let server = Server::start_with_site("stage14", &[], &files)?;
     let why = "A browser goes by the Content-Type: it shows a page, applies a style, runs a script, only if \
@@ -54,10 +56,14 @@ fn sends_files_with_their_types() -> Check {
         ("style.css", "text/css"),
         ("note.txt", "text/plain"),
         ("code.js", "text/javascript"),
+        ("code.min.js", "text/javascript"),
     ] {
         let answer =
             server.get(&format!("/{name}")).status(200).header("Content-Type", content_type);
-        in_utf_8(answer).because(&format!("{why} Texts say that they are UTF-8."))?;
+        let answer = in_utf_8(answer).header("X-Content-Type-Options", "nosniff");
+        answer.because(&format!(
+            "{why} Texts say that they are UTF-8, and nosniff comes with all."
+        ))?;
     }
     for (name, content_type) in [
         ("data.json", "application/json"),
@@ -70,6 +76,7 @@ fn sends_files_with_their_types() -> Check {
         ("module.wasm", "application/wasm"),
         ("thing.unknown", "application/octet-stream"),
         ("README", "application/octet-stream"),
+        ("css", "application/octet-stream"),
     ] {
         server
             .get(&format!("/{name}"))
@@ -94,10 +101,6 @@ fn a_folder_has_a_page() -> Check {
         .get("/bare/")
         .status_in(&[404, 403])
         .because("This folder has no index.html, and the server was started without --list.")?;
-    server
-        .get("/sub//")
-        .refused()
-        .because("There is no folder without a name between two slashes.")?;
     server.get("/echo/a").status(200).body("a").because("The earlier paths answer as before.")?;
     drop(server); // there may be one port for all
     let without_page = Server::start_with_site("stage14", &[], &[])?;
@@ -108,16 +111,26 @@ fn a_folder_has_a_page() -> Check {
 }
 
 /// Where a redirect leads, if it stays on this server: the path and the query.
-fn path_of(location: &str) -> Option<&str> {
-    let path = location.strip_prefix("http://localhost").unwrap_or(location);
-    (path.starts_with('/') && !path.starts_with("//") && !path.starts_with("/\\")).then_some(path)
+fn destination(location: &str) -> Option<String> {
+    let path = match location.split_once("://") {
+        Some((_, rest)) => {
+            let (host, path) = rest.split_at(rest.find('/')?);
+            let host = host.split(':').next().unwrap_or_default();
+            ["localhost", "127.0.0.1"].contains(&host).then_some(path)?
+        }
+        None => location,
+    };
+    match path.strip_prefix('/') {
+        Some(rest) => (!rest.starts_with(['/', '\\'])).then(|| path.to_owned()),
+        None => Some(format!("/{}", path.trim_start_matches("./"))),
+    }
 }
 
 fn leads_to(answer: &Answer, expected: &str) -> Check {
     let Some(location) = answer.header("Location") else {
         return Err(Failure::new("the answer has no Location"));
     };
-    match path_of(location) {
+    match destination(location) {
         Some(path) if path == expected => Ok(()),
         Some(_) => Err(Failure::new(format!("Location is \"{location}\", not \"{expected}\""))),
         None => Err(Failure::new(format!("Location is \"{location}\", which leads off this site"))),
@@ -147,7 +160,7 @@ fn a_folder_without_its_slash_is_redirected() -> Check {
         let answer = server.get(target).no_server_error();
         let answer = answer.expect("no Location that leads off this site", |answer| {
             match answer.header("Location") {
-                Some(location) if path_of(location).is_none() => Err(Failure::new(format!(
+                Some(location) if destination(location).is_none() => Err(Failure::new(format!(
                     "Location is \"{location}\", which leads off this site"
                 ))),
                 _ => Ok(()),
@@ -163,15 +176,23 @@ fn a_folder_without_its_slash_is_redirected() -> Check {
 
 #[test]
 fn no_name_leads_out_of_the_site() -> Check {
-    let files: [(&str, &[u8]); 5] = [
+    let files: [(&str, &[u8]); 9] = [
         ("index.html", b"home"),
         (".env", b"secret"),
+        (".git/config", b"secret"),
         ("sub/.git/config", b"secret"),
+        ("sub/f.txt", b"f"),
+        ("sub/.well-known/a", b"secret"),
+        (".well-known-old/a", b"secret"),
         (".well-known/security.txt", b"Contact: me"),
         ("a", b"a"),
     ];
-    let server = Server::start_with_site("stage14", &[], &files)?;
+    let server = Server::start_with_site("stage14", &["--list"], &files)?;
+    let secrets = server.site().with_file_name("secrets");
     fs::write(server.site().with_file_name("secret"), "secret").map_err(cannot)?;
+    fs::create_dir(&secrets)
+        .and_then(|()| fs::write(secrets.join("a"), "secret"))
+        .map_err(cannot)?;
     for path in
         ["/../secret", "/%2e%2e/secret", "/%2e%2e%2fsecret", "/a/../../secret", "/..%5csecret"]
     {
@@ -180,54 +201,154 @@ fn no_name_leads_out_of_the_site() -> Check {
     }
     #[cfg(unix)]
     {
-        let out = server.site().join("out");
-        std::os::unix::fs::symlink("../secret", out).map_err(cannot)?;
-        server
-            .get("/out")
-            .refused()
-            .because("\"out\" is a symbolic link that leads out of the site.")?;
+        use std::os::unix::fs::symlink;
+        symlink("../secret", server.site().join("out")).map_err(cannot)?;
+        symlink("../secrets", server.site().join("outside")).map_err(cannot)?;
+        for path in ["/out", "/outside", "/outside/", "/outside/a"] {
+            server.get(path).refused().because(
+                "\"out\" and \"outside\" are symbolic links to a file and to a folder that are not below the site. \
+                 They are not to be sent, listed, or redirected to.",
+            )?;
+        }
+        let pipe = std::process::Command::new("mkfifo").arg(server.site().join("pipe")).status();
+        pipe.map_err(cannot)?;
+        server.get("/pipe").refused().because(
+            "\"pipe\" is no file but a named pipe: whoever reads from it waits until somebody writes to it. Send \
+             files only.",
+        )?;
     }
-    for path in ["/.env", "/%2Eenv", "/sub/.git/config"] {
+    for path in ["/a/", "/a/b", "/sub%2Ff.txt", "/a%00", "/sub/%00/"] {
+        server.get(path).refused().because(
+            "There is no such name: a file is no folder, and no name has a slash in it, or a zero byte.",
+        )?;
+    }
+    for path in [
+        "/.env",
+        "/%2Eenv",
+        "/.git",
+        "/.git/",
+        "/sub/.git",
+        "/sub/.git/config",
+        "/sub/.well-known/a",
+        "/.well-known-old/a",
+    ] {
         server.get(path).refused().because(
             "Names that begin with a dot are not for the world: passwords and histories have been \
              published by accident in files called .env and .git.",
         )?;
     }
     let answer = server.get("/.well-known/security.txt").status(200).body("Contact: me");
-    answer.because("The one exception is /.well-known/ (RFC 8615).")
+    answer.because("The one exception is /.well-known/, at the top of the site (RFC 8615).")
 }
 
 #[test]
 fn a_missing_page_has_a_page() -> Check {
     let files: [(&str, &[u8]); 1] = [("404.html", b"<h1>nothing here</h1>")];
-    let server = Server::start_with_site("stage14", &[], &files)?;
+    let server = Server::start_with_site("stage14", &["--list"], &files)?;
     let why = "404.html is there, so it is the body of every 404. The status stays 404: with 200, a search \
                engine would take each wrong link for a page.";
     for path in ["/missing", "/missing/deep/below", "/missing.png"] {
         let answer = server.get(path).status(404).header("Content-Type", "text/html");
+        let answer = answer.header("X-Content-Type-Options", "nosniff");
         answer.body("<h1>nothing here</h1>").because(why)?;
     }
+    let answer = server.request("POST", "/missing").body("x").send().status(404);
+    answer.body("<h1>nothing here</h1>").because(why)?;
     server.request("HEAD", "/missing").send().status(404).because("HEAD gets the status, too.")
 }
 
 /// What the links of a page lead to: the values of `href`, with the escapes of HTML undone.
 fn links(page: &str) -> Vec<String> {
-    let values = page.split("href=").skip(1).filter_map(|rest| {
-        let quote = rest.chars().next().filter(|it| matches!(it, '"' | '\''))?;
-        rest[1..].split(quote).next()
+    let lower = page.to_ascii_lowercase();
+    let values = lower.match_indices("href=").filter_map(|(at, _)| {
+        let rest = &page[at + "href=".len()..];
+        match rest.chars().next()? {
+            quote @ ('"' | '\'') => rest[1..].split(quote).next(),
+            _ => rest.split([' ', '>', '\n']).next(),
+        }
     });
-    let undo = |value: &str| {
-        let value = value.replace("&lt;", "<").replace("&gt;", ">").replace("&quot;", "\"");
-        value.replace("&#39;", "'").replace("&#x27;", "'").replace("&amp;", "&")
-    };
-    values.map(undo).collect()
+    values.map(without_references).collect()
 }
 
-/// The path that a link of `/folder/` leads to.
-fn resolve(link: &str) -> String {
-    match link.trim_start_matches("./") {
+/// A text with the character references of HTML undone: `&lt;`, `&#60;` and `&#x3C;` are `<`.
+fn without_references(text: &str) -> String {
+    let mut parts = text.split('&');
+    let mut undone = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let (name, rest) = part.split_once(';').unwrap_or(("", part));
+        let number =
+            name.strip_prefix('#').and_then(|number| match number.strip_prefix(['x', 'X']) {
+                Some(hexadecimal) => u32::from_str_radix(hexadecimal, 16).ok(),
+                None => number.parse().ok(),
+            });
+        match (name, number.and_then(char::from_u32)) {
+            (_, Some(character)) => undone.push(character),
+            ("amp", _) => undone.push('&'),
+            ("lt", _) => undone.push('<'),
+            ("gt", _) => undone.push('>'),
+            ("quot", _) => undone.push('"'),
+            ("apos", _) => undone.push('\''),
+            _ => {
+                undone.push('&');
+                undone += part;
+                continue;
+            }
+        }
+        undone += rest;
+    }
+    undone
+}
+
+/// The path that a link of a folder leads to.
+fn resolve(folder: &str, link: &str) -> String {
+    match link.strip_prefix("./").unwrap_or(link) {
         path if path.starts_with('/') => path.to_owned(),
-        name => format!("/folder/{name}"),
+        name => format!("{folder}{name}"),
+    }
+}
+
+/// Expects that a page has a link to each of these files, and that each link is answered with the file.
+fn has_links(server: &Server, folder: &str, names: &[&str], answer: &Answer) -> Check {
+    let page = String::from_utf8_lossy(&answer.body).into_owned();
+    for (text, problem) in [
+        ("<b>.txt", "the name <b>.txt is in the page as it is, and begins a tag"),
+        ("<i>", "the name <i> is in the page as it is, and begins a tag"),
+        (".hidden", "the page lists .hidden, whose name begins with a dot"),
+    ] {
+        if page.contains(text) {
+            return Err(Failure::new(problem));
+        }
+    }
+    let links = links(&page);
+    let contents: Vec<_> = links
+        .iter()
+        .map(|link| server.get(&resolve(folder, link)).answer().map_or(Vec::new(), |it| it.body))
+        .collect();
+    for name in names {
+        let content = format!("content of {name}");
+        if !contents.iter().any(|it| it == content.as_bytes()) {
+            let failure = Failure::new(format!("no link of the page leads to the file {name}"));
+            let is_lost = |content: &Vec<u8>| !content.starts_with(b"content of ");
+            let lost = links.iter().zip(&contents).filter(|(_, content)| is_lost(content));
+            let lost: Vec<_> = lost.map(|(link, _)| &**link).take(5).collect();
+            return Err(failure.cause(format!(
+                "These links lead to no file of the folder: {}. Either the link is not escaped as a path must be, \
+                 or your server does not undo the escapes, or undoes them twice.",
+                lost.join(", ")
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// Expects that a page has a link to this folder.
+fn has_folder(folder: &str, expected: &str, answer: &Answer) -> Check {
+    let page = String::from_utf8_lossy(&answer.body).into_owned();
+    let found = links(&page).into_iter().map(|link| resolve(folder, &link));
+    let mut found = found.map(|path| path.trim_end_matches('/').to_owned());
+    match found.any(|path| path == expected) {
+        true => Ok(()),
+        false => Err(Failure::new(format!("no link of the page leads to the folder {expected}/"))),
     }
 }
 
@@ -258,50 +379,53 @@ fn lists_folders_when_asked() -> Check {
             "it's.txt",
             "c:d.txt",
             "%41.txt",
+            "&lt;.txt",
         ]
     };
-    let paths: Vec<_> = names.iter().map(|name| format!("folder/{name}")).collect();
-    let mut files: Vec<_> = paths.iter().map(|path| (&**path, path.as_bytes())).collect();
+    let files = names.iter().map(|name| (format!("folder/{name}"), format!("content of {name}")));
+    let files: Vec<_> = files.collect();
+    let mut files: Vec<_> =
+        files.iter().map(|(path, content)| (&**path, content.as_bytes())).collect();
     files.extend([("folder/sub/deep.txt", &b"deep"[..]), ("folder/.hidden", b"hidden")]);
+    if cfg!(not(windows)) {
+        files.push(("folder/<i>/deep.txt", b"content of deep.txt"));
+    }
     let server = Server::start_with_site("stage14", &["--list"], &files)?;
+    #[cfg(target_os = "linux")]
+    {
+        use std::os::unix::ffi::OsStrExt;
+        let name = std::ffi::OsStr::from_bytes(b"folder/caf\xe9.txt");
+        fs::write(server.site().join(name), "content of Latin-1").map_err(cannot)?;
+        let why =
+            "The name of this file is bytes that are not UTF-8. Its escapes name these bytes.";
+        let answer = server.get("/folder/caf%E9.txt").status(200);
+        answer.body("content of Latin-1").because(why)?;
+    }
     let answer = server.get("/folder/").status(200).header("Content-Type", "text/html");
-    let answer = in_utf_8(answer).expect("a link for each file", |answer| {
-        let page = String::from_utf8_lossy(&answer.body).into_owned();
-        if page.contains("<b>.txt") {
-            return Err(Failure::new("the name <b>.txt is in the page as it is, and begins a tag"));
-        }
-        if page.contains(".hidden") {
-            return Err(Failure::new("the page lists .hidden, whose name begins with a dot"));
-        }
-        let found: Vec<_> = links(&page).iter().map(|link| resolve(link)).collect();
-        for name in names {
-            let content = format!("folder/{name}");
-            let leads_there = |path: &String| {
-                server.get(path).answer().is_ok_and(|answer| answer.body == content.as_bytes())
-            };
-            if !found.iter().any(leads_there) {
-                return Err(Failure::new(format!("no link of the page leads to the file {name}")));
-            }
-        }
-        match found.iter().any(|path| path == "/folder/sub/") {
-            true => Ok(()),
-            false => Err(Failure::new("no link of the page leads to the folder sub/")),
-        }
-    });
+    let answer = in_utf_8(answer).header("X-Content-Type-Options", "nosniff");
+    let answer =
+        answer.expect("a link to each file", |it| has_links(&server, "/folder/", names, it));
+    let answer =
+        answer.expect("a link to each folder", |it| has_folder("/folder/", "/folder/sub", it));
     answer.because(
         "The server was started with --list, and the folder has no index.html. Names are escaped twice: for \
          the link, as in a path, and for HTML.",
     )?;
-    #[cfg(target_os = "linux")]
-    {
-        use std::os::unix::ffi::OsStrExt;
-        let name = std::ffi::OsStr::from_bytes(b"caf\xe9.txt");
-        fs::write(server.site().join(name), "Latin-1").map_err(cannot)?;
-        let why =
-            "The name of this file is bytes that are not UTF-8. Its escapes name these bytes.";
-        server.get("/caf%E9.txt").status(200).body("Latin-1").because(why)?;
+    server.get("/").status(200).expect("", |it| has_folder("/", "/folder", it)).because(
+        "The site has no index.html, and the server was started with --list: / is a list, too.",
+    )?;
+    if cfg!(not(windows)) {
+        let names = &["deep.txt"];
+        let folder = "/folder/%3Ci%3E/";
+        let answer = server.get(folder).status(200);
+        let answer = answer.expect("", |it| has_links(&server, folder, names, it));
+        answer
+            .because("The name of the folder may be a part of its page: escape it there, too.")?;
     }
-    Ok(())
+    let name = "a+b&c;d.txt";
+    let answer = server.get(&format!("/folder/{name}")).status(200);
+    let answer = answer.body(format!("content of {name}"));
+    answer.because("In a path, a plus is a plus. (It means a space in the query of a form.)")
 }
 
 fn gzip(text: &str) -> Result<Vec<u8>, Failure> {
@@ -312,39 +436,74 @@ fn gzip(text: &str) -> Result<Vec<u8>, Failure> {
 #[test]
 fn compresses_text_and_nothing_else() -> Check {
     let css = "body { color: red }\n".repeat(500);
-    let picture: Vec<u8> = (0..=255).cycle().take(20_000).collect();
-    let files = [("a.css", css.as_bytes()), ("a.png", &picture), ("packed.js", b"a script")];
+    let script = "alert(1);".repeat(100);
+    let noise: Vec<u8> = (0..=255).cycle().take(20_000).collect();
+    let files = [
+        ("a.css", css.as_bytes()),
+        ("a.png", &noise),
+        ("a.mp4", &noise),
+        ("packed.js", script.as_bytes()),
+        ("lure.js", script.as_bytes()),
+    ];
     let server = Server::start_with_site("stage14", &[], &files)?;
-    let ask = |path: &str| server.request("GET", path).header("Accept-Encoding: gzip").send();
+    let accept = |coding: &str, path: &str| {
+        server.request("GET", path).header(format!("Accept-Encoding: {coding}")).send()
+    };
+    let ask = |path: &str| accept("gzip", path);
     let vary = "Accept-Encoding";
     ask("/a.css").status(200).header("Content-Type", "text/css").gzip_body(&css).header("Vary", vary).because(
         "The client accepts gzip, and this is text. Content-Type says what the bytes are when unpacked.",
     )?;
-    let plain = server.get("/a.css").status(200).body(&css).header("Vary", vary);
-    plain.because(
-        "This client does not accept gzip. A cache has to know that the answer depends on that.",
-    )?;
-    ask("/a.png").status(200).body(&picture).because(
-        "A picture is compressed already. To compress it again takes time and saves nothing.",
-    )?;
-    fs::write(server.site().join("packed.js.gz"), gzip("not what is in packed.js")?)
-        .map_err(cannot)?;
+    for answer in [server.get("/a.css"), accept("gzip;q=0", "/a.css")] {
+        answer.status(200).body(&css).header("Vary", vary).because(
+            "This client does not accept gzip. A cache has to know that the answer depends on that.",
+        )?;
+    }
+    for path in ["/a.png", "/a.mp4"] {
+        ask(path).status(200).body(&noise).because(
+            "Pictures, films and the like are compressed already. To compress them again takes time and saves \
+             nothing.",
+        )?;
+    }
+    let packed = server.site().join("packed.js.gz");
+    fs::write(&packed, gzip("not what is in packed.js")?).map_err(cannot)?;
+    let time = UNIX_EPOCH + Duration::from_millis(1_700_000_000_500);
+    set_time(&server.site().join("packed.js"), time)?;
+    set_time(&packed, time)?;
     let answer = ask("/packed.js").status(200).header("Content-Type", "text/javascript");
     answer.gzip_body("not what is in packed.js").header("Vary", vary).because(
-        "packed.js.gz is beside packed.js, and not older: it is packed.js, compressed beforehand. Send it as it \
-         is, with Content-Encoding: gzip and the type of packed.js.",
+        "packed.js.gz is beside packed.js, and exactly as old, so not older: it is packed.js, compressed \
+         beforehand. Send it as it is, with Content-Encoding: gzip and the type of packed.js.",
     )?;
     server
         .get("/packed.js")
         .status(200)
-        .body("a script")
+        .body(&script)
         .because("This client does not accept gzip.")?;
-    let an_hour_ago = SystemTime::now() - Duration::from_secs(3600);
-    let packed = fs::File::options().write(true).open(server.site().join("packed.js.gz"));
-    packed.and_then(|file| file.set_modified(an_hour_ago)).map_err(cannot)?;
-    ask("/packed.js").status(200).gzip_body("a script").because(
-        "packed.js.gz is older than packed.js, so it is an earlier version of it. Compress packed.js itself.",
-    )
+    for earlier in [Duration::from_millis(1), Duration::from_secs(3600)] {
+        set_time(&packed, time - earlier)?;
+        ask("/packed.js").status(200).gzip_body(&script).because(
+            "packed.js.gz is older than packed.js, if only by a millisecond, so it is an earlier version of it. \
+             Compress packed.js itself.",
+        )?;
+    }
+    #[cfg(unix)]
+    {
+        let secret = server.site().with_file_name("secret.gz");
+        fs::write(&secret, gzip("secret")?).map_err(cannot)?;
+        std::os::unix::fs::symlink(&secret, server.site().join("lure.js.gz")).map_err(cannot)?;
+        ask("/lure.js")
+            .status(200)
+            .gzip_body(&script)
+            .because("lure.js.gz is a link that leads out of the site, so it is not there.")?;
+    }
+    Ok(())
+}
+
+/// Sets the time at which a file was last changed.
+fn set_time(path: &std::path::Path, time: SystemTime) -> Check {
+    let file = fs::File::options().append(true).open(path);
+    file.and_then(|file| file.set_modified(time)).map_err(cannot)
 }
 
 #[test]
@@ -360,13 +519,17 @@ fn knows_what_a_page_allows() -> Check {
             .allows("HEAD")
             .because("A page can be read and not be written. Nor is a POST redirected.")?;
     }
+    let answer = server.request("DELETE", "/a.txt").send().status(405).allows("GET");
+    answer.because("A page can be read, and cannot be deleted.")?;
     server
         .request("OPTIONS", "/a.txt")
         .send()
         .successful()
         .allows("GET")
-        .because("OPTIONS asks.")?;
-    let answer = server.request("POST", "/missing").body("x").send().status(404);
-    answer.because("What is not there allows nothing: 404 comes before 405.")?;
+        .because("OPTIONS asks what is allowed.")?;
+    for (method, body) in [("POST", "x"), ("OPTIONS", "")] {
+        let answer = server.request(method, "/missing").body(body).send().status(404);
+        answer.because("What is not there allows nothing: 404 comes before 405.")?;
+    }
     server.get("/a.txt").body("a text").because("Nothing has changed the file.")
 }

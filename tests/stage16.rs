@@ -5,6 +5,7 @@
 
 use std::fs;
 use std::io;
+use std::time::{Duration, UNIX_EPOCH};
 
 use harness::{Answer, Check, Exchange, Failure, Server};
 
@@ -27,10 +28,11 @@ fn start() -> Result<Server, Failure> {
     ];
     let server = Server::start_with_site("stage16", &[], &files)?;
     fs::write(server.directory().join("ten"), DIGITS).map_err(cannot)?;
-    let an_hour_ago = std::time::SystemTime::now() - std::time::Duration::from_secs(3600);
+    fs::write(server.directory().join("thousand"), &text).map_err(cannot)?;
+    let time = UNIX_EPOCH + Duration::from_secs(1_700_000_000);
     for path in [server.site().join("ten.txt"), server.directory().join("ten")] {
         let file = fs::File::options().write(true).open(path);
-        file.and_then(|file| file.set_modified(an_hour_ago)).map_err(cannot)?;
+        file.and_then(|file| file.set_modified(time)).map_err(cannot)?;
     }
     Ok(server)
 }
@@ -48,6 +50,7 @@ fn sends_a_part_of_a_file() -> Check {
         for (range, part, content_range) in [
             ("bytes=2-4", "234", "bytes 2-4/10"),
             ("bytes=0-0", "0", "bytes 0-0/10"),
+            ("bytes=5-5", "5", "bytes 5-5/10"),
             ("bytes=0-9", DIGITS, "bytes 0-9/10"),
             ("bytes=7-", "789", "bytes 7-9/10"),
             ("bytes=9-", "9", "bytes 9-9/10"),
@@ -57,15 +60,19 @@ fn sends_a_part_of_a_file() -> Check {
         ] {
             let answer = ask(&server, path, range, "").status(206);
             let answer = answer.header("Content-Range", content_range).framed().body(part);
+            let answer = answer.with("ETag").with("Content-Type");
             answer.because(
                 "Positions are counted from 0, and both ends belong to the range. 5- is the rest from position \
-                 5, and -3 the last 3 bytes. Content-Range says what is sent, and how long the whole file is.",
+                 5, and -3 the last 3 bytes. Content-Range says what is sent, and how long the whole file is. The \
+                 other headers are those of the file.",
             )?;
         }
+        let answer = server.get(path).status(200).header("Accept-Ranges", "bytes").body(DIGITS);
+        answer.because(
+            "Without a Range, send the whole file. Accept-Ranges says that parts can be had.",
+        )?;
     }
-    let answer = server.get("/ten.bin").status(200).header("Accept-Ranges", "bytes").body(DIGITS);
-    answer
-        .because("Without a Range, send the whole file. Accept-Ranges says that parts can be had.")
+    Ok(())
 }
 
 #[test]
@@ -83,6 +90,11 @@ fn refuses_what_is_beyond_the_end() -> Check {
             "The file is empty, so there is no byte to send: 416, or 200 with an empty body.",
         )?;
     }
+    let answer = server.request("HEAD", "/ten.bin").header("Range: bytes=10-").send();
+    answer.status(200).because("A Range is for GET.")?;
+    ask(&server, "/missing", "bytes=10-", "")
+        .status(404)
+        .because("There is no file, so there is no question of its parts.")?;
     server
         .get("/ten.bin")
         .status(200)
@@ -102,11 +114,25 @@ fn ignores_what_it_does_not_understand() -> Check {
         "bytes=1",
         "bytes=+1-2",
         "bytes=1--2",
-        "lines=1-2",
+        "bytes=2-4x",
+        "bytes=20-x",
+        "bytes=0_1-2",
+        "bytes=²-4",
         "1-2",
     ] {
+        let answer = ask(&server, "/ten.bin", range, "").status_in(&[200, 416]);
+        answer.because(
+            "This is no range: a range is digits, a dash, digits, and nothing else. Ignore it, and send the whole file. \
+             (416 is allowed, too: RFC 9110, section 14.2.)",
+        )?;
+    }
+    let digits = format!("bytes=0-{}", "9".repeat(4000));
+    ask(&server, "/ten.bin", &digits, "").no_server_error().because(
+        "A number may be larger than any number of your language. It is beyond the end of every file.",
+    )?;
+    for range in ["lines=1-2", "xbytes=1-2"] {
         ask(&server, "/ten.bin", range, "").status(200).body(DIGITS).because(
-            "This is no range of bytes. Ignore it, and send the whole file (RFC 9110, section 14.2).",
+            "The unit is not bytes. Ignore it, and send the whole file (RFC 9110, section 14.2).",
         )?;
     }
     for range in ["bytes=0-1,8-9", &many] {
@@ -117,6 +143,16 @@ fn ignores_what_it_does_not_understand() -> Check {
     let request = server.request("HEAD", "/ten.bin").header("Range: bytes=0-1");
     let answer = request.send().status(200).header("Content-Length", "10");
     answer.because("A Range is for GET. HEAD gets the length of the whole file.")?;
+    let head = |line: &str| {
+        let request = server.request("HEAD", "/thousand.txt").header("Accept-Encoding: gzip");
+        request.header(line).send().status(200)
+    };
+    let usual = head("X-Nothing: 1").with("ETag").answer()?;
+    let tag = usual.header("ETag").unwrap_or_default();
+    head("Range: bytes=0-1").header("ETag", tag).because(
+        "A Range is for GET. HEAD gets the same headers as without it, so those of the compressed file if it accepts \
+         gzip.",
+    )?;
     let answer = ask(&server, "/missing", "bytes=0-1", "").status(404).body("nothing here");
     answer.because("The page for 404 is no file that the client asked for, and is never cut.")
 }
@@ -124,13 +160,16 @@ fn ignores_what_it_does_not_understand() -> Check {
 #[test]
 fn a_part_is_never_compressed() -> Check {
     let server = start()?;
-    let answer =
-        ask(&server, "/thousand.txt", "bytes=990-994", "Accept-Encoding: gzip").status(206);
-    let answer = answer.no_header("Content-Encoding").header("Content-Range", "bytes 990-994/1000");
-    answer.body("01234").header("Vary", "Accept-Encoding").because(
-        "A range counts the bytes of the file as it is. Compressed on the fly, the same positions would mean \
-         other bytes.",
-    )
+    for path in ["/thousand.txt", "/files/thousand"] {
+        let answer = ask(&server, path, "bytes=990-994", "Accept-Encoding: gzip").status(206);
+        let answer = answer.no_header("Content-Encoding");
+        let answer = answer.header("Content-Range", "bytes 990-994/1000").body("01234");
+        answer.header("Vary", "Accept-Encoding").because(
+            "A range counts the bytes of the file as it is. Compressed on the fly, the same positions would mean \
+             other bytes.",
+        )?;
+    }
+    Ok(())
 }
 
 /// The value of a header in the answer to a plain request.
@@ -148,25 +187,34 @@ fn a_part_must_fit_to_what_the_client_has() -> Check {
             let answer = ask(&server, path, "bytes=5-", &line).status(206).body("56789");
             answer.because("The client has the beginning of this very version: send the rest.")?;
         }
+        let gzip = server.request("GET", path).header("Accept-Encoding: gzip").send();
+        let packed = gzip.status(200).with("ETag").answer()?;
+        let packed = packed.header("ETag").unwrap_or_default().to_owned();
         for line in [
             "If-Range: \"other\"".to_owned(),
             format!("If-Range: W/{tag}"),
+            format!("If-Range: {}", tag.replace('"', "")),
+            format!("If-Range: \"other\", {tag}"),
+            format!("If-Range: {packed}"),
             "If-Range: Sun, 06 Nov 1994 08:49:37 GMT".to_owned(),
             "If-Range: Fri, 01 Jan 2100 00:00:00 GMT".to_owned(),
         ] {
             ask(&server, path, "bytes=5-", &line).status(200).body(DIGITS).because(
                 "The client has the beginning of another version, so the rest of this one does not fit: send all \
-                 of it, with 200. A weak tag never fits, and a date only if it is exactly the same (RFC 9110, \
-                 section 13.1.5).",
+                 of it, with 200. A weak tag never fits, nor does that of the compressed file, and a date only if \
+                 it is exactly the same (RFC 9110, section 13.1.5).",
             )?;
         }
-        let line = format!("If-None-Match: {tag}");
-        ask(&server, path, "bytes=5-", &line)
-            .status(304)
-            .because("Conditions come before ranges.")?;
-        ask(&server, path, "bytes=5-", "If-Match: \"other\"")
-            .status(412)
-            .because("Conditions come before ranges.")?;
+        ask(&server, path, "bytes=10-", "If-Range: \"other\"").status(200).body(DIGITS).because(
+            "The client has 10 bytes of another version, which was longer: send all of this one. Look at If-Range \
+             before you look for the end.",
+        )?;
+        for range in ["bytes=5-", "bytes=10-"] {
+            let answer = ask(&server, path, range, &format!("If-None-Match: {tag}")).status(304);
+            answer.because("Conditions come before ranges.")?;
+            let answer = ask(&server, path, range, "If-Match: \"other\"").status(412);
+            answer.because("Conditions come before ranges.")?;
+        }
     }
     Ok(())
 }
@@ -178,10 +226,13 @@ fn finds_the_end_of_a_large_file() -> Check {
     let path = server.directory().join("large");
     let file = fs::File::create(&path).map_err(cannot)?;
     file.set_len(LENGTH).map_err(cannot)?; // all of it is zeros, and takes no room on the disk
-    let range = format!("bytes={}-", LENGTH - 3);
-    let answer = ask(&server, "/files/large", &range, "").status(206).body([0; 3]);
-    answer.header("Content-Range", &format!("bytes {}-{}/{LENGTH}", LENGTH - 3, LENGTH - 1)).because(
-        "The file has 5 GiB: its positions need more than 32 bits, and its last bytes can be sent without \
-         reading the others.",
-    )
+    for range in [format!("bytes={}-", LENGTH - 3), "bytes=-3".to_owned()] {
+        let answer = ask(&server, "/files/large", &range, "").status(206).body([0; 3]);
+        let content_range = format!("bytes {}-{}/{LENGTH}", LENGTH - 3, LENGTH - 1);
+        answer.header("Content-Range", &content_range).because(
+            "The file has 5 GiB: its positions need more than 32 bits, and its last bytes can be sent without \
+             reading the others.",
+        )?;
+    }
+    Ok(())
 }

@@ -45,7 +45,7 @@ pub fn ranged(request: &Request, response: Response) -> Response {
     let range = request.headers().only("Range").filter(|_| request.method() == "GET");
     let range = String::from_utf8_lossy(range.unwrap_or_default()).into_owned();
     if !is_same_version(request, &response) {
-        return response; // a part of this version does not fit to what the client has
+        return response; // a part of this version does not fit what the client has
     }
     match wanted(&range, length) {
         Wanted::Whole => response,

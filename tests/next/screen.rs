@@ -101,11 +101,11 @@ fn show_help(
     writeln!(out, "To run this stage alone:  {server}cargo next {order}-{order}")?;
     writeln!(out, "Still stuck?  The chapter has a list of causes: {page}#stuck")?;
     let solved = stages.iter().position(|it| it.chapter() == page);
-    let main = |stage: &Stage| format!("stages/{}/main.rs", stage.folder);
+    let folder = |stage: &Stage| format!("stages/{}", stage.folder);
     match solved {
-        Some(0) | None => writeln!(out, "One way to do it:  {}", main(stage)),
+        Some(0) | None => writeln!(out, "One way to do it:  {}", folder(stage)),
         Some(at) => {
-            let (before, after) = (main(&stages[at - 1]), main(&stages[at]));
+            let (before, after) = (folder(&stages[at - 1]), folder(&stages[at]));
             writeln!(out, "One way to do it:  git diff --no-index {before} {after}")
         }
     }

@@ -2,6 +2,7 @@
 //! `is("…")`: that is where the mistake is.
 
 use std::env;
+use std::ffi::OsString;
 use std::fs;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
@@ -35,6 +36,10 @@ fn answer(request: &Request, files: &Directory, lists: bool) -> io::Result<Respo
         return Ok(Response::text(text.decode()?));
     }
     let response = match (find(request, files, lists), request.method()) {
+        (_, "OPTIONS") if is("options-for-everything") => {
+            Response::ok().header("Allow", "GET, HEAD, OPTIONS")
+        }
+        (Ok(_), "DELETE") if is("deletes-nothing") => Response::ok(),
         (Err(error), _) if error.kind() == ErrorKind::NotFound => missing(request, files)?,
         (found, "GET" | "HEAD") => found?,
         (Ok(_), "OPTIONS") => Response::ok().header("Allow", "GET, HEAD, OPTIONS"),
@@ -42,9 +47,10 @@ fn answer(request: &Request, files: &Directory, lists: bool) -> io::Result<Respo
         (Ok(found), _) if is("answers-posts") => found,
         (found, _) => found.map(|_| Response::new(405).header("Allow", "GET, HEAD, OPTIONS"))?,
     };
-    Ok(match is("lets-browsers-guess") {
-        true => response,
-        false => response.header("X-Content-Type-Options", "nosniff"),
+    let is_text = response.get("Content-Type").is_some_and(|it| it.starts_with("text/"));
+    Ok(match () {
+        () if is("lets-browsers-guess") || is("nosniff-for-some") && is_text => response,
+        () => response.header("X-Content-Type-Options", "nosniff"),
     })
 }
 
@@ -56,15 +62,42 @@ fn find(request: &Request, files: &Directory, lists: bool) -> io::Result<Respons
             return Ok(Response::text(content));
         }
     }
+    if is("zero-bytes-are-errors") && path.raw().contains("%00") {
+        return Err(io::Error::other("embedded null byte"));
+    }
+    let text = path.decode().unwrap_or_default();
+    if is("decodes-before-it-splits") && path.raw().contains("%2F") {
+        return send(request, files, Path::new(&text), fs::File::open(root().join(&text))?.into());
+    }
+    if is("plus-is-a-space") && path.raw().contains('+') {
+        return Err(ErrorKind::NotFound.into());
+    }
     let name = path.folder().unwrap_or(path).file_name()?;
-    let is_hidden = name.components().any(|part| {
+    let is_hidden = name.components().enumerate().any(|(index, part)| {
         let part = part.as_os_str().to_string_lossy();
-        part.starts_with('.') && (part != ".well-known" || is("hides-well-known"))
+        part.starts_with('.')
+            && match () {
+                () if is("any-well-known") => part != ".well-known",
+                () if is("well-known-by-its-beginning") => {
+                    index > 0 || !part.starts_with(".well-known")
+                }
+                () => index > 0 || part != ".well-known" || is("hides-well-known"),
+            }
     });
+    let is_folder = root().join(&name).is_dir() && path.folder().is_none();
+    if is_folder && (is("redirects-to-hidden-folders") && is_hidden || is("redirects-outside")) {
+        return Ok(moved(format!("/{}/", path.raw())));
+    }
     if is_hidden && !is("shows-hidden-names") {
         return Err(ErrorKind::NotFound.into());
     }
+    if is("waits-for-pipes") && text == "pipe" {
+        return fs::read(root().join("pipe")).map(Response::text);
+    }
     if path.folder().is_some() {
+        if let (true, Ok(Found::File(file))) = (is("files-are-folders"), files.find(&name)) {
+            return send(request, files, &name, file);
+        }
         return folder(request, files, &name, lists);
     }
     if is("merges-slashes") && path.raw().starts_with('/') {
@@ -97,11 +130,27 @@ fn folder(request: &Request, files: &Directory, name: &Path, lists: bool) -> io:
     let index = name.join("index.html");
     match files.find(&index) {
         Ok(Found::File(file)) => send(request, files, &index, file),
+        _ if name == Path::new("") && is("never-lists-the-root") => Ok(Response::ok()),
+        _ if is("lists-outside") => {
+            let entries = fs::read_dir(root().join(name))?.flatten();
+            let names = entries.map(|it| (it.file_name(), it.path().is_dir()));
+            Ok(Response::html(names.map(link).collect()))
+        }
         _ if lists || is("lists-everything") => {
             let listed = files.list(name)?;
-            let names =
-                listed.iter().map(|it| (it.name.to_string_lossy().into_owned(), it.is_folder));
-            Ok(Response::html(names.map(link).collect()))
+            if is("lists-utf-8-only") && listed.iter().any(|it| it.name.to_str().is_none()) {
+                return Err(io::Error::other("surrogates not allowed"));
+            }
+            let names = listed.into_iter().map(|it| (it.name, it.is_folder));
+            let hidden = is("lists-hidden-names").then(|| link((".hidden".into(), false)));
+            let title = if is("title-without-escapes") {
+                name.display().to_string()
+            } else {
+                String::new()
+            };
+            Ok(Response::html(
+                title + &hidden.unwrap_or_default() + &names.map(link).collect::<String>(),
+            ))
         }
         _ if name == Path::new("") && !is("needs-an-index") => Ok(Response::ok()),
         _ => Err(ErrorKind::NotFound.into()),
@@ -109,18 +158,17 @@ fn folder(request: &Request, files: &Directory, name: &Path, lists: bool) -> io:
 }
 
 /// A line of a list of files.
-fn link((name, is_folder): (String, bool)) -> String {
-    if name.starts_with('.') && !is("lists-hidden-names") {
-        return String::new();
-    }
-    let name = if is_folder { name + "/" } else { name };
+fn link((name, is_folder): (OsString, bool)) -> String {
+    let slash = if is_folder { "/" } else { "" };
+    let bytes = [name.as_encoded_bytes(), slash.as_bytes()].concat();
+    let name = name.to_string_lossy().into_owned() + slash;
     let escape = |byte: u8| match byte {
         b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'.' | b'-' | b'/' => {
             char::from(byte).to_string()
         }
         _ => format!("%{byte:02X}"),
     };
-    let url: String = name.bytes().map(escape).collect();
+    let url: String = bytes.into_iter().map(escape).collect();
     let html = name.replace('&', "&amp;").replace('<', "&lt;");
     let url = if is("links-without-escapes") { &html } else { &url };
     let html = if is("lists-without-escapes") { &name } else { &html };
@@ -128,7 +176,13 @@ fn link((name, is_folder): (String, bool)) -> String {
 }
 
 fn send(request: &Request, files: &Directory, name: &Path, file: OpenFile) -> io::Result<Response> {
-    let extension = name.extension().unwrap_or_default().to_string_lossy().into_owned();
+    let shown = name.file_name().unwrap_or_default().to_string_lossy();
+    let extension = match () {
+        () if is("counts-the-first-dot") => shown.split_once('.').unwrap_or_default().1,
+        () if is("takes-names-for-extensions") => shown.rsplit('.').next().unwrap_or_default(),
+        () => shown.rsplit_once('.').unwrap_or_default().1,
+    };
+    let extension = extension.to_owned();
     let extension = if is("types-with-case") { extension } else { extension.to_lowercase() };
     let (kind, is_text) = match &*extension {
         "html" if is("says-no-charset") => ("text/html", true),
@@ -148,14 +202,30 @@ fn send(request: &Request, files: &Directory, name: &Path, file: OpenFile) -> io
         "wasm" => ("application/wasm", false),
         _ => ("application/octet-stream", false),
     };
+    let is_text = is_text || is("compresses-films") && kind == "video/mp4";
     if !is_text && !is("compresses-everything") {
         return Response::file_of_type(kind, file);
     }
+    if is("ignores-weights") && request.header("Accept-Encoding").is_some() {
+        let packed = common::gzip_stream(file.into_whole()?);
+        let response = Response::stream(kind, packed).header("Content-Encoding", "gzip");
+        return Ok(response.header("Vary", "Accept-Encoding"));
+    }
     let packed = Path::new(&format!("{}.gz", name.display())).to_owned();
+    if let (true, Ok(packed)) = (is("packs-from-anywhere"), fs::read(root().join(&packed))) {
+        let response = Response::stream(kind, io::Cursor::new(packed));
+        return Ok(response.header("Content-Encoding", "gzip").header("Vary", "Accept-Encoding"));
+    }
     if let (true, Ok(Found::File(packed))) =
         (common::accepts_gzip(request.headers()), files.find(&packed))
     {
-        let is_fresh = packed.modified() >= file.modified() || is("sends-stale-packed-files");
+        let seconds = |file: &OpenFile| file.modified().unwrap_or(0) / 1_000_000_000;
+        let is_fresh = match () {
+            () if is("sends-stale-packed-files") => true,
+            () if is("compares-whole-seconds") => seconds(&packed) >= seconds(&file),
+            () if is("wants-newer-packed-files") => packed.modified() > file.modified(),
+            () => packed.modified() >= file.modified(),
+        };
         if is_fresh && !is("ignores-packed-files") {
             let kind = if is("packed-files-are-gzip") { "application/gzip" } else { kind };
             let response = Response::file_of_type(kind, packed)?;
@@ -173,6 +243,7 @@ fn send(request: &Request, files: &Directory, name: &Path, file: OpenFile) -> io
 fn missing(request: &Request, files: &Directory) -> io::Result<Response> {
     let name = Path::new("404.html");
     match files.find(name) {
+        _ if is("has-no-page-for-posts") && request.method() == "POST" => Ok(Response::not_found()),
         Ok(Found::File(file)) if !is("has-no-page-for-404") => {
             let status = if is("missing-is-200") { 200 } else { 404 };
             Ok(send(request, files, name, file)?.with_status(status))
