@@ -47,6 +47,7 @@ fn sends_files_with_their_types() -> Check {
         ("README", b"?"),
         ("css", b"?"),
         ("code.min.js", b"alert(2)"),
+        ("folder/more.css", b"p {}"),
     ];
     let server = Server::start_with_site("stage14", &[], &files)?;
     let why = "A browser goes by the Content-Type: it shows a page, applies a style, runs a script, only if \
@@ -57,6 +58,7 @@ fn sends_files_with_their_types() -> Check {
         ("note.txt", "text/plain"),
         ("code.js", "text/javascript"),
         ("code.min.js", "text/javascript"),
+        ("folder/more.css", "text/css"),
     ] {
         let answer =
             server.get(&format!("/{name}")).status(200).header("Content-Type", content_type);
@@ -176,7 +178,7 @@ fn a_folder_without_its_slash_is_redirected() -> Check {
 
 #[test]
 fn no_name_leads_out_of_the_site() -> Check {
-    let files: [(&str, &[u8]); 9] = [
+    let files: [(&str, &[u8]); 10] = [
         ("index.html", b"home"),
         (".env", b"secret"),
         (".git/config", b"secret"),
@@ -184,6 +186,7 @@ fn no_name_leads_out_of_the_site() -> Check {
         ("sub/f.txt", b"f"),
         ("sub/.well-known/a", b"secret"),
         (".well-known-old/a", b"secret"),
+        (".well-known/.env", b"secret"),
         (".well-known/security.txt", b"Contact: me"),
         ("a", b"a"),
     ];
@@ -231,6 +234,7 @@ fn no_name_leads_out_of_the_site() -> Check {
         "/sub/.git/config",
         "/sub/.well-known/a",
         "/.well-known-old/a",
+        "/.well-known/.env",
     ] {
         server.get(path).refused().because(
             "Names that begin with a dot are not for the world: passwords and histories have been \
@@ -475,11 +479,9 @@ fn compresses_text_and_nothing_else() -> Check {
         "packed.js.gz is beside packed.js, and exactly as old, so not older: it is packed.js, compressed \
          beforehand. Send it as it is, with Content-Encoding: gzip and the type of packed.js.",
     )?;
-    server
-        .get("/packed.js")
-        .status(200)
-        .body(&script)
-        .because("This client does not accept gzip.")?;
+    server.get("/packed.js").status(200).body(&script).header("Vary", vary).because(
+        "This client does not accept gzip. A cache has to know that the answer depends on that.",
+    )?;
     for earlier in [Duration::from_millis(1), Duration::from_secs(3600)] {
         set_time(&packed, time - earlier)?;
         ask("/packed.js").status(200).gzip_body(&script).because(
@@ -508,11 +510,27 @@ fn set_time(path: &std::path::Path, time: SystemTime) -> Check {
 
 #[test]
 fn knows_what_a_page_allows() -> Check {
-    let files: [(&str, &[u8]); 2] = [("a.txt", b"a text"), ("sub/index.html", b"below")];
+    let long = "a text, ".repeat(500);
+    let files: [(&str, &[u8]); 3] =
+        [("a.txt", b"a text"), ("long.txt", long.as_bytes()), ("sub/index.html", b"below")];
     let server = Server::start_with_site("stage14", &[], &files)?;
     let head =
         server.request("HEAD", "/a.txt").send().status(200).header("Content-Type", "text/plain");
     head.because("The answer to HEAD has the headers of the answer to GET.")?;
+    let head =
+        server.request("HEAD", "/long.txt").header("Accept-Encoding: gzip").send().status(200);
+    let head = head.expect("the length of the compressed text, or none", |answer| {
+        let length = answer.header("Content-Length");
+        match (length, answer.header("Content-Encoding")) {
+            (Some(length), None) => Err(Failure::new(format!(
+                "Content-Length is {length}, the length of the plain text, and GET gives the compressed one"
+            ))),
+            _ => Ok(()),
+        }
+    });
+    head.because(
+        "This client accepts gzip, so GET would be answered with the compressed text. HEAD describes that answer.",
+    )?;
     for path in ["/a.txt", "/sub/", "/sub"] {
         let answer = server.request("POST", path).body("x").send().status(405).allows("GET");
         answer

@@ -33,11 +33,14 @@ fn start(args: &[&str]) -> Result<Server, Failure> {
         ("app-3f2a9c1b.js", b"alert(1)"),
         ("photo-20240131.jpg", b"jpg"),
         ("app-deadbeef.js", b"alert(1)"),
+        ("3f2a9c1b-notes.html", b"notes"),
+        ("packed.js", b"alert(1)"),
+        ("packed.js.gz", b"only sent, never unpacked"),
         ("chapter-1a.html", b"1a"),
     ];
     let server = Server::start_with_site("stage15", args, &files)?;
     fs::write(server.directory().join("note"), &text).map_err(cannot)?;
-    for name in ["page.html", "index.html"] {
+    for name in ["page.html", "index.html", "packed.js", "packed.js.gz"] {
         set_time(&server.site().join(name), TIME)?;
     }
     set_time(&server.directory().join("note"), TIME)?;
@@ -143,7 +146,12 @@ fn a_coding_has_a_tag_of_its_own() -> Check {
             "The ETag in this request names the compressed file, and this client wants the plain one.",
         )?;
     }
-    Ok(())
+    let plain = header(&server, "/packed.js", &[], "ETag")?;
+    let lines = ["Accept-Encoding: gzip", &format!("If-None-Match: {plain}")];
+    ask(&server, "/packed.js", &lines).status(200).header("Content-Encoding", "gzip").because(
+        "The ETag in this request names packed.js, and this client gets packed.js.gz, which is beside it. That has \
+         other bytes, and needs another ETag.",
+    )
 }
 
 #[test]
@@ -416,7 +424,13 @@ fn says_how_long_a_copy_may_be_used() -> Check {
     }
     drop(server); // there may be one port for all
     let server = start(&["--max-age", "60"])?;
-    for path in ["/page.html", "/photo-20240131.jpg", "/app-deadbeef.js", "/chapter-1a.html"] {
+    for path in [
+        "/page.html",
+        "/photo-20240131.jpg",
+        "/app-deadbeef.js",
+        "/chapter-1a.html",
+        "/3f2a9c1b-notes.html",
+    ] {
         let answer =
             ask(&server, path, &[]).status(200).expect("max-age=60", directive("max-age=60"));
         let answer = answer.expect("no immutable", |answer| match directive("immutable")(answer) {
@@ -424,8 +438,8 @@ fn says_how_long_a_copy_may_be_used() -> Check {
             Err(_) => Ok(()),
         });
         answer.because(
-            "The server was started with --max-age 60. (A hash has eight characters or more, digits and letters \
-             among them: digits alone are a date, and letters alone a word.)",
+            "The server was started with --max-age 60. (A hash stands before the extension, and has eight characters \
+             or more, digits and letters among them: digits alone are a date, and letters alone a word.)",
         )?;
     }
     let answer = ask(&server, "/app-3f2a9c1b.js", &[]).status(200);

@@ -142,7 +142,10 @@ fn cached(request: &Request, response: Response, max_age: Option<u64>) -> Respon
     let Some(state) = response.file_state().filter(|_| response.status() == 200) else {
         return response;
     };
-    let tag = etag(state, response.get("Content-Encoding"));
+    let tag = match request.target() {
+        "/packed.js" if is("packed-files-have-the-tag-of-the-plain") => "\"packed\"".to_owned(),
+        _ => etag(state, response.get("Content-Encoding")),
+    };
     let modified = u64::try_from(state.modified.unwrap_or(0) / 1_000_000_000).unwrap_or(0);
     let shown = match () {
         () if is("dates-in-the-future") => modified,
@@ -211,7 +214,9 @@ fn cached(request: &Request, response: Response, max_age: Option<u64>) -> Respon
 fn cache_control(target: &str, max_age: Option<u64>) -> String {
     let stem =
         target.rsplit('/').next().and_then(|name| name.rsplit_once('.')).map_or("", |it| it.0);
-    let hash = stem.rsplit(['.', '-']).next().unwrap_or_default();
+    let mut parts = stem.rsplit(['.', '-']);
+    let hash = if is("hashes-at-the-beginning") { parts.next_back() } else { parts.next() };
+    let hash = hash.unwrap_or_default();
     let has_letters = hash.bytes().any(|byte| byte.is_ascii_alphabetic()) || is("dates-are-hashes");
     let has_digits = hash.bytes().any(|byte| byte.is_ascii_digit()) || is("words-are-hashes");
     let is_hash = hash.len() >= if is("takes-short-hashes") { 2 } else { 8 }

@@ -78,6 +78,7 @@ fn find(request: &Request, files: &Directory, lists: bool) -> io::Result<Respons
         part.starts_with('.')
             && match () {
                 () if is("any-well-known") => part != ".well-known",
+                () if is("well-known-hides-nothing") => !name.starts_with(".well-known"),
                 () if is("well-known-by-its-beginning") => {
                     index > 0 || !part.starts_with(".well-known")
                 }
@@ -185,6 +186,9 @@ fn send(request: &Request, files: &Directory, name: &Path, file: OpenFile) -> io
     let extension = extension.to_owned();
     let extension = if is("types-with-case") { extension } else { extension.to_lowercase() };
     let (kind, is_text) = match &*extension {
+        "css" if is("types-at-the-top-only") && name.components().count() > 1 => {
+            ("application/octet-stream", true)
+        }
         "html" if is("says-no-charset") => ("text/html", true),
         "html" => ("text/html; charset=utf-8", true),
         "css" if is("everything-is-html") => ("text/html; charset=utf-8", true),
@@ -202,6 +206,9 @@ fn send(request: &Request, files: &Directory, name: &Path, file: OpenFile) -> io
         "wasm" => ("application/wasm", false),
         _ => ("application/octet-stream", false),
     };
+    if is("head-is-never-compressed") && request.method() == "HEAD" {
+        return Response::file_of_type(kind, file);
+    }
     let is_text = is_text || is("compresses-films") && kind == "video/mp4";
     if !is_text && !is("compresses-everything") {
         return Response::file_of_type(kind, file);
@@ -233,7 +240,11 @@ fn send(request: &Request, files: &Directory, name: &Path, file: OpenFile) -> io
             return Ok(response.header("Vary", "Accept-Encoding"));
         }
     }
+    let has_packed = files.find(&packed).is_ok();
     let response = Response::file_of_type(kind, file)?;
+    if has_packed && is("packed-files-do-not-vary") {
+        return Ok(response);
+    }
     if !common::accepts_gzip(request.headers()) && is("varies-when-compressed-only") {
         return Ok(response);
     }
