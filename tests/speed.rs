@@ -1,4 +1,4 @@
-//! `cargo bench`: how fast the stages are, compared with two servers in common use. Everything runs on the
+//! `cargo bench`: how fast the stages are, compared with three servers in common use. Everything runs on the
 //! loopback interface, and takes about two minutes.
 //!
 //! Two threads act as the clients. Each thread writes a request to all of its connections, then reads all the
@@ -8,9 +8,9 @@
 use std::collections::BTreeMap;
 use std::env;
 use std::fs;
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, TcpStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -50,7 +50,7 @@ struct Contestant {
     name: &'static str,
     port: u16,
     takes_part: fn(&Scenario) -> bool,
-    _running: Background,
+    _running: Vec<Background>,
 }
 
 fn main() {
@@ -124,7 +124,7 @@ fn start(directory: &TempDir) -> Vec<Contestant> {
         let command = own_command(stage).unwrap_or_else(|failure| panic!("{failure:?}"));
         PathBuf::from(command.get_program())
     };
-    let rival = |name| own("stage13").with_file_name(name);
+    let rival = |name| own("stage16").with_file_name(name);
     let run = |name, program: PathBuf, args: &[&str], takes_part| {
         let port = free_port();
         let mut command = Command::new(program);
@@ -134,11 +134,11 @@ fn start(directory: &TempDir) -> Vec<Contestant> {
         }
         let running = Background::start(&mut command, port);
         let running = running.unwrap_or_else(|error| panic!("cannot start {name}: {error}"));
-        Contestant { name, port, takes_part, _running: running }
+        Contestant { name, port, takes_part, _running: vec![running] }
     };
     let long_timeouts = &["--idle-timeout", "600", "--max-connections", "2000", "--quiet"][..];
     let always: fn(&Scenario) -> bool = |_| true;
-    vec![
+    let mut contestants = vec![
         run(YARDSTICK, rival("rival-hyper"), &[], |scenario| scenario.depth == 1),
         // The option that makes hyper write 16 answers at once makes it slow with large answers.
         run(YARDSTICK, rival("rival-hyper"), &["--pipeline-flush"], |scenario| scenario.depth > 1),
@@ -146,9 +146,58 @@ fn start(directory: &TempDir) -> Vec<Contestant> {
         run("stage 06", own("stage06"), &[], |scenario| scenario.is_for_all),
         run("stage 10", own("stage10"), &[], always),
         run("stage 12", own("stage12"), long_timeouts, always),
-        run("stage 13", own("stage13"), long_timeouts, always),
-    ]
+        run("stage 16", own("stage16"), long_timeouts, always),
+    ];
+    match nginx(directory.path()) {
+        Ok(nginx) => contestants.insert(3, nginx),
+        Err(error) => eprintln!("nginx does not take part: {error}"),
+    }
+    contestants
 }
+
+/// Starts nginx, if it is installed: a process for each of two cores, which share a port.
+fn nginx(directory: &Path) -> io::Result<Contestant> {
+    let port = free_port();
+    let configuration =
+        NGINX.replace("PORT", &port.to_string()).replace("FILES", &directory.display().to_string());
+    let run = |name: &str| {
+        let prefix = directory.join(name);
+        fs::create_dir(&prefix)?;
+        fs::write(prefix.join("nginx.conf"), &configuration)?;
+        let mut nginx = Command::new("nginx");
+        nginx.args(["-e", "stderr", "-c", "nginx.conf", "-p"]).arg(prefix);
+        Background::start(&mut nginx, port)
+    };
+    let _running = vec![run("nginx-1")?, run("nginx-2")?];
+    let takes_part = |scenario: &Scenario| scenario.request.starts_with(b"GET");
+    Ok(Contestant { name: "nginx", port, takes_part, _running })
+}
+
+/// For the same requests as the others, apart from uploads. Without a master, a process ends when it is stopped.
+const NGINX: &str = "
+daemon off;
+master_process off;
+pid nginx.pid;
+events { worker_connections 4096; }
+http {
+    access_log off;
+    sendfile on;
+    tcp_nopush on;
+    open_file_cache max=1000 inactive=20s;
+    keepalive_requests 100000000;
+    client_body_temp_path body;
+    proxy_temp_path proxy;
+    fastcgi_temp_path fastcgi;
+    uwsgi_temp_path uwsgi;
+    scgi_temp_path scgi;
+    default_type application/octet-stream;
+    server {
+        listen 127.0.0.1:PORT reuseport;
+        location ~ ^/echo/(.*)$ { default_type text/plain; return 200 $1; }
+        location /files/ { alias FILES/; }
+    }
+}
+";
 
 /// Requests per second.
 fn measure(port: u16, scenario: &Scenario) -> f64 {
