@@ -9,7 +9,7 @@ use pretty_assertions::assert_eq;
 
 /// Methods of `common`, and the modules that they belong to. A stage may call a method only if the module comes
 /// from an earlier stage.
-const METHODS: [(&str, &str); 8] = [
+const METHODS: [(&str, &str); 9] = [
     (".listen(", "transport::listener"),
     ("request.path(", "protocol::request"),
     (".header(", "message::headers"),
@@ -18,6 +18,7 @@ const METHODS: [(&str, &str); 8] = [
     (".body(", "message::body"),
     (".compressed_for(", "message::coding"),
     (".service(", "serve::service"),
+    (".param(", "app::router"),
 ];
 
 /// The parts of `common` that must not use sockets, threads or clocks.

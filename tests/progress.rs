@@ -86,6 +86,11 @@ fn next(args: &[&str]) -> Command {
     command
 }
 
+/// The bar that shows the progress, with a dot for each of the other stages.
+fn bar(begin: &str) -> String {
+    format!("{begin:.<width$}", width = Stage::all().len())
+}
+
 fn screen(output: &Output) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
@@ -106,7 +111,9 @@ fn a_stage_that_is_done_is_celebrated_and_the_next_is_explained_when_it_is_begun
     assert_eq!(
         screen,
         format!(
-            "{list}\n  ####>...........  Stage 4 is done (4 of 16). Next: docs/05-headers.md\n"
+            "{list}\n  {}  Stage 4 is done (4 of {}). Next: docs/05-headers.md\n",
+            bar("####>"),
+            Stage::all().len()
         )
     );
     assert_eq!(code, Some(0));
@@ -118,7 +125,7 @@ fn a_stage_that_is_done_is_celebrated_and_the_next_is_explained_when_it_is_begun
         format!(
             r#"{list}  no  05 headers
 
-  ####>...........
+  {}
 
       no  answers_with_the_user_agent
       no  header_names_ignore_case
@@ -147,7 +154,8 @@ Error: the status is 404, not 200
 
   expected  status 200, Content-Type: text/plain, the body "foobar/1.2.3"
 
-"#
+"#,
+            bar("####>")
         )
     );
     let (_, end) = screen.split_once("  why ").expect("the reason is given");
@@ -175,9 +183,10 @@ fn a_stage_that_passed_before_is_said_to_be_broken() -> Result<(), Failure> {
     let (code, screen) = learner.next(&["2-3"]);
     assert_eq!(code, Some(1));
     let (_, news) = screen.split_once("no  03 respond 404\n").expect("stage 3 is listed");
+    let bar = bar(".#>");
     let begin =
-        "\n  .#>.............\n\nStage 3 passed before. Your last change broke it.\n\n      no  ";
-    assert!(news.starts_with(begin), "{screen}");
+        format!("\n  {bar}\n\nStage 3 passed before. Your last change broke it.\n\n      no  ");
+    assert!(news.starts_with(&begin), "{screen}");
     Ok(())
 }
 
@@ -186,7 +195,8 @@ fn some_stages_can_be_run_alone() -> Result<(), Failure> {
     let learner = Learner::new();
     learner.writes("stage03")?;
     let (code, screen) = learner.next(&["2-3"]);
-    assert!(screen.ends_with("\n  .##.............\n\nStages 2 to 3 pass.\n"), "{screen}");
+    let end = format!("\n  {}\n\nStages 2 to 3 pass.\n", bar(".##"));
+    assert!(screen.ends_with(&end), "{screen}");
     assert_eq!(code, Some(0));
     let (code, screen) = learner.next(&["4"]);
     assert!(screen.contains("no  04 echo"), "{screen}");
@@ -197,14 +207,17 @@ fn some_stages_can_be_run_alone() -> Result<(), Failure> {
 #[test]
 fn the_last_stage_is_an_end() -> Result<(), Failure> {
     let learner = Learner::new();
-    learner.writes("stage16")?;
-    learner.has_passed_all_before(&Stage::all())?;
-    let (code, screen) = learner.next(&["16-16"]);
-    let (_, end) = screen.split_once("  ok  16 ranges\n").expect("stage 16 is the last one listed");
-    assert!(
-        end.starts_with("\n  ################\n\nStage 16 passes.\n\nYou have built"),
-        "{screen}"
-    );
+    let stages = Stage::all();
+    let last = stages.last().expect("there are stages");
+    let number = last.number();
+    learner.writes(&last.name())?;
+    learner.has_passed_all_before(&stages)?;
+    let (code, screen) = learner.next(&[&format!("{number}-{number}")]);
+    let line = format!("  ok  {number} {}\n", last.title());
+    let (_, end) = screen.split_once(&line).expect("the last stage is listed");
+    let bar = "#".repeat(stages.len());
+    let begin = format!("\n  {bar}\n\nStage {number} passes.\n\nYou have built");
+    assert!(end.starts_with(&begin), "{screen}");
     assert_eq!(code, Some(0));
     let introduction = fs::read_to_string(repository().join("docs/00-introduction.md"));
     let (_, shown) = end.split_once("You have built").expect("the screen says what was built");
@@ -243,7 +256,7 @@ fn runs_again_when_the_server_changes() -> Result<(), Failure> {
         Ok(())
     };
     let shown = || -> Result<(), RecvTimeoutError> {
-        wait_for("Stage 1 is done (1 of 16). Next: docs/02-respond-200.md")?;
+        wait_for(&format!("Stage 1 is done (1 of {}). Next:", Stage::all().len()))?;
         wait_for("Waiting for a change")?;
         learner.writes("stage02").expect("stage 2 can be built");
         wait_for("server has changed")?;

@@ -300,6 +300,46 @@ const MISTAKES: &[Row] = &[
     ("ranges:weak-if-range", 16, "a_part_must_fit_to_what_the_client_has", "the status is 206, not 200"),
     ("ranges:any-date-will-do", 16, "a_part_must_fit_to_what_the_client_has", "the status is 206, not 200"),
     ("ranges:ranges-before-conditions", 16, "a_part_must_fit_to_what_the_client_has", "the status is"),
+    ("routing:does-not-decode", 17, "parameters_are_parts_of_the_path", "the JSON is"),
+    ("routing:decodes-twice", 17, "parameters_are_parts_of_the_path", "the status is 400, not 200"),
+    ("routing:decodes-paths-as-forms", 17, "parameters_are_parts_of_the_path", "the JSON is"),
+    ("routing:decodes-before-it-splits", 17, "parameters_are_parts_of_the_path", "the status is 404, not 200"),
+    ("routing:json-without-escapes", 17, "parameters_are_parts_of_the_path", "the body is no JSON"),
+    ("routing:json-with-raw-control-characters", 17, "parameters_are_parts_of_the_path", "the body is no JSON"),
+    ("routing:json-as-text", 17, "parameters_are_parts_of_the_path", "Content-Type is \"text/plain\", not \"application/json\""),
+    ("routing:ids-are-numbers", 17, "parameters_are_parts_of_the_path", "the JSON is {\"user_id\":10}, not {\"user_id\":\"10\"}"),
+    ("routing:parameters-may-be-empty", 17, "parameters_are_parts_of_the_path", "the status is 200, not 404"),
+    ("routing:parameters-take-slashes", 17, "parameters_are_parts_of_the_path", "the JSON is"),
+    ("routing:the-beginning-of-a-path-will-do", 17, "parameters_are_parts_of_the_path", "the JSON is"),
+    ("routing:a-beginning-will-do", 17, "parameters_are_parts_of_the_path", "the status is 200, not 404"),
+    ("routing:keeps-the-query", 17, "parameters_are_parts_of_the_path", "the status is 404, not 200"),
+    ("routing:a-plus-is-a-plus", 17, "the_query_has_names_and_values", "the body is \"Echo: two+words\", not \"Echo: two words\""),
+    ("routing:decodes-before-it-splits-the-query", 17, "the_query_has_names_and_values", "the body"),
+    ("routing:splits-at-every-equals-sign", 17, "the_query_has_names_and_values", "the status is 400, not 200"),
+    ("routing:searches-for-the-name", 17, "the_query_has_names_and_values", "the body"),
+    ("routing:empty-is-missing", 17, "the_query_has_names_and_values", "the status is 400, not 200"),
+    ("routing:missing-is-empty", 17, "the_query_has_names_and_values", "the status is 200, not 400"),
+    ("routing:takes-the-last-value", 17, "the_query_has_names_and_values", "the body is \"Echo: second\", not \"Echo: first\""),
+    ("routing:names-ignore-case", 17, "the_query_has_names_and_values", "the status is 200, not 400"),
+    ("routing:bad-escapes-are-errors", 17, "the_query_has_names_and_values", "the status is 500"),
+    ("routing:the-first-one-wins", 17, "the_more_exact_pattern_answers", "the body"),
+    ("routing:never-goes-back", 17, "the_more_exact_pattern_answers", "the status is 404, not 200"),
+    ("routing:compares-names-with-escapes", 17, "the_more_exact_pattern_answers", "the body"),
+    ("routing:any-method-will-do", 17, "a_path_knows_its_methods", "the status is 200, not 405"),
+    ("routing:404-for-other-methods", 17, "a_path_knows_its_methods", "the status is 404, not 405"),
+    ("routing:405-without-allow", 17, "a_path_knows_its_methods", "the answer has no Allow"),
+    ("routing:forgets-head", 17, "a_path_knows_its_methods", "Allow"),
+    ("routing:allows-the-first-only", 17, "a_path_knows_its_methods", "Allow"),
+    ("routing:405-for-everything", 17, "a_path_knows_its_methods", "the status is 405, not 404"),
+    ("routing:head-is-another-method", 17, "a_path_knows_its_methods", "the status is 405, not 200"),
+    ("routing:options-are-not-allowed", 17, "a_path_knows_its_methods", "the status is 405"),
+    ("routing:ignores-slashes-at-the-end", 17, "a_slash_at_the_end_makes_another_path", "the status is 200, not 308"),
+    ("routing:never-redirects", 17, "a_slash_at_the_end_makes_another_path", "the status is 404, not 308"),
+    ("routing:redirects-without-the-query", 17, "a_slash_at_the_end_makes_another_path", "Location is"),
+    ("routing:redirects-to-the-decoded-path", 17, "a_slash_at_the_end_makes_another_path", "Location is"),
+    ("routing:redirects-with-301", 17, "a_slash_at_the_end_makes_another_path", "the status is 301, not 308"),
+    ("routing:redirects-whatever-comes", 17, "a_slash_at_the_end_makes_another_path", "which leads off this site"),
+    ("routing:text-that-is-no-text-is-an-error", 17, "what_cannot_be_decoded_is_refused", "the status is 500"),
 ];
 
 /// Reports that are not kept, because they depend on timing: the answer may arrive before the reset or not, and a
@@ -382,16 +422,10 @@ fn wrong_servers() -> &'static PathBuf {
 /// new.
 fn command(variant: &str) -> String {
     let programs = wrong_servers().display();
-    if let Some(mistake) = variant.strip_prefix("chunks:") {
-        format!("MISTAKE={mistake} '{programs}/wrong-chunks'")
-    } else if let Some(mistake) = variant.strip_prefix("site:") {
-        format!("MISTAKE={mistake} '{programs}/wrong-site'")
-    } else if let Some(mistake) = variant.strip_prefix("ranges:") {
-        format!("MISTAKE={mistake} '{programs}/wrong-ranges'")
-    } else if let Some(mistake) = variant.strip_prefix("caching:") {
-        format!("MISTAKE={mistake} '{programs}/wrong-caching'")
-    } else if let Some(style) = variant.strip_prefix("styles:") {
+    if let Some(style) = variant.strip_prefix("styles:") {
         format!("STYLE={style} '{programs}/other-styles'")
+    } else if let Some((program, mistake)) = variant.split_once(':') {
+        format!("MISTAKE={mistake} '{programs}/wrong-{program}'")
     } else if variant.starts_with("stage") {
         let own = own_command(variant).unwrap_or_else(|failure| panic!("{failure:?}"));
         format!("'{}'", own.get_program().to_string_lossy())

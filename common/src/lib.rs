@@ -48,6 +48,7 @@
 //! | `message::headers` | 5 | fields looked up by name, ignoring case; lists in one or more lines |
 //! | `message::head` | 3 | a head, parsed in one pass, in however many pieces it arrives |
 //! | `message::target` | 3 | which resource a request is for |
+//! | `message::query` | 17 | the names and values of a query |
 //! | `message::date` | 11 | dates in the format of HTTP |
 //! | `message::chunked` | 13 | bodies in chunks, decoded and encoded |
 //! | `message::body` | 8 | where a body ends |
@@ -73,6 +74,7 @@
 //! | `content::directory` | 7 | a directory that no request can leave |
 //! | `content::types` | 14 | what kind of file a name stands for |
 //! | `content::listing` | 14 | a page that lists a folder |
+//! | `content::ranges` | 16 | a part of a file |
 //! | `content::site` | 14 | a folder as a web site |
 //! | `content::caching` | 15 | whether the client has the newest version already |
 //! | **`serve`** | | *what drives the connections, and when it ends* |
@@ -88,10 +90,19 @@
 //! | `serve::helper` | 12 | a thread that waits for slow clients, so that no other has to |
 //! | `serve::lending` | 12 | a connection whose pending answers the helper sends |
 //! | `serve::service` | 12 | a server with limits |
+//! | **`app`** | | *routes* |
+//! | `app::pattern` | 17 | the patterns of routes |
+//! | `app::router` | 17 | which route a request is for |
+//! | `app::application` | 17 | a program made of routes |
 //! | **`args`** | 0 | the command line (not part of the lesson) |
 
 #![warn(missing_docs)]
 
+mod app {
+    pub(crate) mod application;
+    pub(crate) mod pattern;
+    pub(crate) mod router;
+}
 mod args;
 mod content {
     pub(crate) mod caching;
@@ -99,6 +110,7 @@ mod content {
     pub(crate) mod directory;
     pub(crate) mod folder;
     pub(crate) mod listing;
+    pub(crate) mod ranges;
     pub(crate) mod recent;
     pub(crate) mod site;
     pub(crate) mod types;
@@ -112,6 +124,7 @@ mod message {
     pub(crate) mod file;
     pub(crate) mod head;
     pub(crate) mod headers;
+    pub(crate) mod query;
     pub(crate) mod refused;
     pub(crate) mod response;
     pub(crate) mod stream;
@@ -149,12 +162,14 @@ mod transport {
     pub(crate) mod tcp;
 }
 
+pub use app::application::App;
 pub use args::{
     Args, announce, run, run_with_caching, run_with_directory, run_with_limits, run_with_site,
 };
 pub use content::caching::{Outcome, Validators, cached, evaluate, may_change};
 pub use content::countdown::Countdown;
 pub use content::directory::{Directory, Found, Listed};
+pub use content::ranges::{download, ranged};
 pub use content::site::Site;
 pub use message::body::MAX_BODY;
 pub use message::chunked::Decoder;
@@ -163,6 +178,7 @@ pub use message::date::HttpDate;
 pub use message::file::{FilePart, FileState, OpenFile};
 pub use message::head::{Head, HeadParser, MAX_FIELDS, MAX_HEAD, MAX_TARGET, Version};
 pub use message::headers::Headers;
+pub use message::query::query_pairs;
 pub use message::refused::Refused;
 pub use message::response::Response;
 pub use message::stream::Stream;

@@ -42,7 +42,8 @@ impl Site {
             Found::File(file) => self.send(request, &name, file),
             Found::Folder => {
                 // The path as it came: decoded, it could lead to another host.
-                let query = request.query().map_or(String::new(), |query| format!("?{query}"));
+                let query =
+                    request.query_string().map_or(String::new(), |query| format!("?{query}"));
                 let location = format!("/{}/{query}", path.raw());
                 Ok(Response::new(301).header("Location", location))
             }

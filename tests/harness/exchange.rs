@@ -3,9 +3,10 @@
 use std::io::Read;
 
 use flate2::read::GzDecoder;
+use serde_json::Value;
 
 use crate::answer::{Answer, LENGTHS};
-use crate::{Check, Failure, Server, show, text};
+use crate::{Check, Failure, Server, location, show, text};
 
 /// A request that is being put together.
 #[derive(Debug)]
@@ -273,6 +274,45 @@ impl Exchange {
         })
     }
 
+    /// Expects a body of JSON with this value. White space and the order of names are free.
+    pub fn json(self, expected: &Value) -> Exchange {
+        let exchange = self.header("Content-Type", "application/json");
+        exchange.expect(&format!("the JSON {expected}"), |answer| {
+            match serde_json::from_slice::<Value>(&answer.body) {
+                Ok(found) if found == *expected => Ok(()),
+                Ok(found) => Err(Failure::new(format!("the JSON is {found}, not {expected}"))),
+                Err(error) => Err(Failure::new(format!("the body is no JSON: {error}"))),
+            }
+        })
+    }
+
+    /// Expects a redirect to this path and query of the same server. `Location` may be a path or a URL.
+    pub fn leads_to(self, expected: &str) -> Exchange {
+        self.expect(&format!("Location: {expected}"), |answer| {
+            let Some(location) = answer.header("Location") else {
+                return Err(Failure::new("the answer has no Location"));
+            };
+            match location::on_this_site(location) {
+                Some(path) if path == expected => Ok(()),
+                Some(_) => {
+                    Err(Failure::new(format!("Location is \"{location}\", not \"{expected}\"")))
+                }
+                None => Err(leads_off(location)),
+            }
+        })
+    }
+
+    /// Expects that the answer does not send the client to another site.
+    pub fn stays_on_this_site(self) -> Exchange {
+        self.expect("no Location that leads off this site", |answer| {
+            let location = answer.header("Location");
+            match location.filter(|location| location::on_this_site(location).is_none()) {
+                Some(location) => Err(leads_off(location)),
+                None => Ok(()),
+            }
+        })
+    }
+
     /// Expects that a function accepts the answer. The report lists `words` as what was expected, unless they
     /// are empty.
     pub fn expect(mut self, words: &str, demand: impl FnOnce(&Answer) -> Check) -> Exchange {
@@ -311,6 +351,10 @@ impl Exchange {
     pub fn answer(self) -> Result<Answer, Failure> {
         self.answer
     }
+}
+
+fn leads_off(location: &str) -> Failure {
+    Failure::new(format!("Location is \"{location}\", which leads off this site"))
 }
 
 /// What the header `Content-Type` is for.

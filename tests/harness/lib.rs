@@ -26,6 +26,7 @@
 //! | `connection` | bytes to the server, in one piece or in many |
 //! | `answer` | bytes from the server, parsed as strictly as HTTP asks and no stricter |
 //! | `exchange` | a request, its answer, and what the check expects of the answer |
+//! | `location` | where a redirect leads |
 //! | `failure` | the report of what went wrong |
 //! | `show` | bytes made visible |
 //! | `text` | texts that were decoded in the wrong way |
@@ -39,6 +40,7 @@ mod connection;
 mod diagnosis;
 mod exchange;
 mod failure;
+mod location;
 mod port;
 mod process;
 mod server;
@@ -52,5 +54,6 @@ pub use choice::{own_command, sources, subject};
 pub use connection::Connection;
 pub use exchange::{Exchange, Request};
 pub use failure::{Check, Failure};
+pub use serde_json::json;
 pub use server::{Server, TIMEOUT};
 pub use stages::{Rules, Stage, cargo, check_programs, repository};

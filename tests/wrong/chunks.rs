@@ -1,24 +1,19 @@
 //! Stage 13 with one mistake, which the environment variable `MISTAKE` names. tests/wrong_servers.rs says which
 //! check must catch each of them. Search for `is("…")` to find the mistake.
 
-use std::env;
+mod mistake;
+
 use std::io::{self, ErrorKind, Read};
 use std::process::ExitCode;
-use std::sync::OnceLock;
 use std::thread;
 use std::time::Duration;
 
 use common::{Directory, Refused, Request, Response, Version};
+use mistake::is;
 
 const SECOND: Duration = Duration::from_secs(1);
 
 const MALFORMED: Refused = Refused { status: 400, why: "the body is not made of chunks" };
-
-/// Whether `MISTAKE` has this name.
-fn is(name: &str) -> bool {
-    static CHOSEN: OnceLock<String> = OnceLock::new();
-    CHOSEN.get_or_init(|| env::var("MISTAKE").unwrap_or_default()) == name
-}
 
 fn main() -> ExitCode {
     common::run_with_limits(|args| {

@@ -1,18 +1,13 @@
 //! Stage 16 with one mistake, chosen by `MISTAKE`; tests/wrong_servers.rs says which check must catch it. Look for
 //! `is("…")`: that is where the mistake is.
 
-use std::env;
+mod mistake;
+
 use std::io;
 use std::process::ExitCode;
-use std::sync::OnceLock;
 
 use common::{Directory, Request, Response, Site};
-
-/// Whether this is the mistake that was chosen.
-fn is(name: &str) -> bool {
-    static CHOSEN: OnceLock<String> = OnceLock::new();
-    CHOSEN.get_or_init(|| env::var("MISTAKE").unwrap_or_default()) == name
-}
+use mistake::is;
 
 fn main() -> ExitCode {
     common::run_with_caching(|args| {

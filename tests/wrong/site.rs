@@ -1,21 +1,17 @@
 //! Stage 14 with one mistake, chosen by `MISTAKE`; tests/wrong_servers.rs says which check must catch it. Look for
 //! `is("…")`: that is where the mistake is.
 
+mod mistake;
+
 use std::env;
 use std::ffi::OsString;
 use std::fs;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::OnceLock;
 
 use common::{Directory, Found, OpenFile, Request, Response};
-
-/// Whether this is the mistake that was chosen.
-fn is(name: &str) -> bool {
-    static CHOSEN: OnceLock<String> = OnceLock::new();
-    CHOSEN.get_or_init(|| env::var("MISTAKE").unwrap_or_default()) == name
-}
+use mistake::is;
 
 /// The directory that `--site` names, for those who look for files without care.
 fn root() -> PathBuf {
@@ -116,7 +112,7 @@ fn find(request: &Request, files: &Directory, lists: bool) -> io::Result<Respons
             } else {
                 path.raw().into()
             };
-            let query = request.query().filter(|_| !is("loses-the-query"));
+            let query = request.query_string().filter(|_| !is("loses-the-query"));
             let query = query.map_or(String::new(), |query| format!("?{query}"));
             Ok(moved(format!("/{shown}/{query}")))
         }

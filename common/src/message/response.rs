@@ -191,6 +191,11 @@ impl Response {
         Response::ok().body("text/html; charset=utf-8", Content::Bytes(page.into_bytes()))
     }
 
+    /// Creates a 200 response with JSON (RFC 8259), which is always UTF-8. From stage 16.
+    pub fn json(text: impl Into<Vec<u8>>) -> Response {
+        Response::ok().body("application/json", Content::Bytes(text.into()))
+    }
+
     /// Changes the status code, such as for a page that accompanies a 404. From stage 13.
     #[must_use]
     pub fn with_status(self, status: u16) -> Response {
@@ -535,6 +540,7 @@ pub(crate) fn reason(status: u16) -> &'static str {
         206 => "Partial Content",
         301 => "Moved Permanently",
         304 => "Not Modified",
+        308 => "Permanent Redirect",
         400 => "Bad Request",
         403 => "Forbidden",
         404 => "Not Found",
@@ -548,6 +554,9 @@ pub(crate) fn reason(status: u16) -> &'static str {
         415 => "Unsupported Media Type",
         416 => "Range Not Satisfiable",
         417 => "Expectation Failed",
+        422 => "Unprocessable Content",
+        428 => "Precondition Required",
+        429 => "Too Many Requests",
         431 => "Request Header Fields Too Large",
         500 => "Internal Server Error",
         501 => "Not Implemented",

@@ -2,6 +2,7 @@
 
 use core::net::Ipv6Addr; // from `core`: an address needs no sockets
 use std::borrow::Cow;
+use std::fmt::Write;
 use std::io;
 use std::path::Path;
 
@@ -117,6 +118,11 @@ fn path_of_url(url: &str) -> Result<&str, Refused> {
 const NO_PATH: Refused = bad_request("the request target is neither a path nor an http:// URL");
 
 impl<'a> Rest<'a> {
+    /// A path whose escapes are known to be valid.
+    pub(crate) fn valid(path: &'a str) -> Rest<'a> {
+        Rest(path)
+    }
+
     /// Returns the text as the client sent it, with its escapes.
     pub fn raw(self) -> &'a str {
         self.0
@@ -131,6 +137,12 @@ impl<'a> Rest<'a> {
                 folder.filter(|folder| !folder.is_empty() && !folder.ends_with('/')).map(Rest)
             }
         }
+    }
+
+    /// Splits the path at its first slash: returns the first segment, and what follows the slash, if there is one.
+    pub fn split_first(self) -> (Rest<'a>, Option<Rest<'a>>) {
+        let (first, rest) = split_at(self.0, b'/');
+        (Rest(first), rest.map(Rest))
     }
 
     /// Returns the segments as the client sent them.
@@ -247,10 +259,35 @@ const BAD_ESCAPE: Refused =
     bad_request("a % in the path is not followed by two hexadecimal digits");
 
 /// Splits what follows a `%` into the byte that its two hexadecimal digits stand for, and the rest.
-fn escape(part: &[u8]) -> Option<(u8, &[u8])> {
+pub(crate) fn escape(part: &[u8]) -> Option<(u8, &[u8])> {
     let (&[high, low], rest) = part.split_first_chunk()?;
     let digit = |byte: u8| char::from(byte).to_digit(16);
     Some((u8::try_from(digit(high)? * 16 + digit(low)?).ok()?, rest))
+}
+
+/// Returns the target of a redirect to a path of this server (a `path-absolute` with a query, RFC 3986, section 4.2).
+/// The path has no slash at its beginning, and is not decoded. If it were, `%2Fevil.example` would become
+/// `//evil.example`, which is another host.
+pub(crate) fn location(path: &str, query: Option<&str>) -> String {
+    let mut location = String::from("/");
+    escape_again(&mut location, path);
+    if let Some(query) = query {
+        location.push('?');
+        escape_again(&mut location, query);
+    }
+    location
+}
+
+/// Adds a part of a target. What clients send as it is, although a URL cannot contain it, is escaped.
+fn escape_again(url: &mut String, part: &str) {
+    for byte in part.bytes() {
+        match byte {
+            b'/' | b'%' | b'?' => url.push(char::from(byte)),
+            byte if is_pchar(byte) => url.push(char::from(byte)),
+            // Writing to memory does not fail.
+            _ => drop(write!(url, "%{byte:02X}")),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -364,6 +401,19 @@ mod tests {
         assert_eq!(path("OPTIONS", "*"), found("*", None));
         assert_eq!(path("CONNECT", "localhost:443"), found("localhost:443", None));
         assert_eq!(path("CONNECT", "/echo/a"), Err(400));
+    }
+
+    #[test]
+    fn a_redirect_stays_on_the_site() {
+        for (path, query, expected) in [
+            ("sub/", None, "/sub/"),
+            ("sub/", Some("a=b?c/d"), "/sub/?a=b?c/d"),
+            ("%2Fevil", None, "/%2Fevil"),
+            ("é[1]/", Some("{\"a\"}"), "/%C3%A9%5B1%5D/?%7B%22a%22%7D"),
+            ("a%20b/", Some(""), "/a%20b/?"),
+        ] {
+            assert_eq!(location(path, query), expected, "{path}");
+        }
     }
 
     #[test]

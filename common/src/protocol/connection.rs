@@ -11,7 +11,7 @@ use crate::message::target::Target;
 use crate::protocol::buffer::Buffer;
 use crate::protocol::limits::{Limits, TimeBudget};
 use crate::protocol::persistence::{self, Then};
-use crate::protocol::request::{Request, Rules, interpret};
+use crate::protocol::request::{Message, Request, Rules, interpret};
 use crate::protocol::rules;
 use crate::protocol::transport::{self, Line, Outbox, Transport};
 
@@ -246,7 +246,8 @@ impl Connection {
         match checked(&head, self.rules, &self.limits) {
             Ok(meaning) => {
                 let limit = self.limits.max_body;
-                let request = Request::new(head, meaning, window, &mut line, limit);
+                let message = Message::new(head, meaning, window, &mut line, limit);
+                let request = message.request();
                 conclude(&request, handler.answer(&request))
             }
             Err(refused) => {

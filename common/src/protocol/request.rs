@@ -6,6 +6,7 @@ use std::io::{self, BufRead, Read};
 use crate::message::body::{self, Decoder, Framing, TOO_LARGE};
 use crate::message::head::{Head, Version};
 use crate::message::headers::{Headers, Known};
+use crate::message::query::query_pairs;
 use crate::message::refused::{Refused, bad_request};
 use crate::message::response::{Recipient, Response};
 use crate::message::stream::Stream;
@@ -13,7 +14,18 @@ use crate::message::target::{Rest, Target};
 use crate::protocol::buffer::Window;
 
 /// A request whose head has arrived and is valid. Its body may still be arriving.
+#[derive(Clone)]
 pub struct Request<'a> {
+    message: &'a Message<'a>,
+    /// What the parameters of the route's pattern stand for, such as `:id` in `/user/:id`.
+    parameters: Vec<Parameter<'a>>,
+}
+
+/// The name of a parameter, and the part of the path that it stands for.
+pub(crate) type Parameter<'a> = (&'static str, Rest<'a>);
+
+/// The message of a request, as it arrives.
+pub(crate) struct Message<'a> {
     head: Head<'a>,
     target: Target<'a>,
     framing: Framing,
@@ -61,15 +73,15 @@ pub(crate) fn interpret<'a>(
     }
 }
 
-impl<'a> Request<'a> {
-    /// Creates a request with this head. Its body is read from `window` first, then from `stream`.
+impl<'a> Message<'a> {
+    /// Creates a message with this head. Its body is read from `window` first, then from `stream`.
     pub(crate) fn new(
         head: Head<'a>,
         (target, framing): (Target<'a>, Framing),
         window: Window<'a>,
         stream: &'a mut dyn Stream,
         limit: u64,
-    ) -> Request<'a> {
+    ) -> Message<'a> {
         let has_content = !matches!(framing, Framing::None | Framing::Length(0));
         let awaits_continue = has_content && window.bytes().is_empty() && expects_continue(&head);
         let incoming = Incoming {
@@ -81,12 +93,19 @@ impl<'a> Request<'a> {
             awaits_continue,
             has_failed: false,
         };
-        Request { head, target, framing, incoming: RefCell::new(incoming) }
+        Message { head, target, framing, incoming: RefCell::new(incoming) }
     }
 
+    /// Returns the request that this message is.
+    pub(crate) fn request(&'a self) -> Request<'a> {
+        Request { message: self, parameters: Vec::new() }
+    }
+}
+
+impl<'a> Request<'a> {
     /// Returns the method, such as `GET`.
     pub fn method(&self) -> &'a str {
-        self.head.method
+        self.message.head.method
     }
 
     /// Returns the path in two parts: its first segment, decoded, and what follows the slash after it,
@@ -94,61 +113,99 @@ impl<'a> Request<'a> {
     /// `("echo", Some(rest))`, where [`Rest::decode`] returns `a/b`. An escaped slash, `%2F`, does not
     /// separate segments.
     pub fn path(&self) -> (&str, Option<Rest<'a>>) {
-        (self.target.first(), self.target.rest())
+        (self.message.target.first(), self.message.target.rest())
     }
 
     /// Returns the whole path without its first slash, such as `echo/a/b`; empty for `/`. From stage 13.
     pub fn full_path(&self) -> Rest<'a> {
-        self.target.path()
+        self.message.target.path()
     }
 
     /// Returns the target as the client sent it, such as `/echo/a%20b?c=d`, or `*`.
     pub fn target(&self) -> &'a str {
-        self.head.target
+        self.message.head.target
     }
 
     /// Returns what follows the `?` of the target, as the client sent it.
-    pub fn query(&self) -> Option<&'a str> {
-        self.target.query()
+    pub fn query_string(&self) -> Option<&'a str> {
+        self.message.target.query()
+    }
+
+    /// Returns the first value that the query has under this name, decoded as [`query_pairs`] does: `None` if there is
+    /// none, and an empty text if nothing follows the name. From stage 17.
+    pub fn query(&self, name: &str) -> Option<String> {
+        self.queries(name).next()
+    }
+
+    /// Returns all values that the query has under this name, in their order. From stage 17.
+    pub fn queries(&self, name: &str) -> impl Iterator<Item = String> {
+        let pairs = query_pairs(self.query_string().unwrap_or_default().as_bytes());
+        pairs.filter(move |(found, _)| found == name).map(|(_, value)| value.into_owned())
+    }
+
+    /// Returns the part of the path that a parameter of the route's pattern stands for, decoded. From stage 17.
+    ///
+    /// # Errors
+    ///
+    /// 400 when the decoded bytes are not UTF-8. An error of the server when the pattern has no such parameter.
+    pub fn param(&self, name: &str) -> io::Result<String> {
+        Ok(self.raw_param(name)?.decode()?)
+    }
+
+    /// Returns the part of the path that a parameter of the route's pattern stands for, not decoded: for names of
+    /// files, which are bytes. From stage 17.
+    ///
+    /// # Errors
+    ///
+    /// An error of the server when the pattern has no such parameter.
+    pub fn raw_param(&self, name: &str) -> io::Result<Rest<'a>> {
+        let parameter = self.parameters.iter().find(|(found, _)| *found == name);
+        let missing = || io::Error::other(format!("the pattern of this route has no \"{name}\""));
+        parameter.map(|(_, value)| *value).ok_or_else(missing)
+    }
+
+    /// Returns the same request, with these parameters.
+    pub(crate) fn with_parameters(&self, parameters: Vec<Parameter<'a>>) -> Request<'a> {
+        Request { message: self.message, parameters }
     }
 
     /// Returns the request line, such as `GET / HTTP/1.1`, as the client sent it.
     pub fn line(&self) -> &'a str {
-        self.head.line
+        self.message.head.line
     }
 
     /// Returns the version of the protocol that the client speaks.
     pub fn version(&self) -> Version {
-        self.head.version
+        self.message.head.version
     }
 
     /// Returns the field lines as they arrived, each ending with CRLF.
     pub fn fields(&self) -> &'a [u8] {
-        self.head.fields
+        self.message.head.fields
     }
 
     /// Returns all fields of the request.
     pub fn headers(&self) -> Headers<'a> {
-        self.head.headers
+        self.message.head.headers
     }
 
     /// Returns the value of the first field called `name`, ignoring case, without the white space
     /// around it.
     pub fn header(&self, name: &str) -> Option<&'a [u8]> {
-        self.head.headers.get(name)
+        self.message.head.headers.get(name)
     }
 
     pub(crate) fn head(&self) -> &Head<'a> {
-        &self.head
+        &self.message.head
     }
 
     pub(crate) fn recipient(&self) -> Recipient {
-        Recipient::of(&self.head)
+        Recipient::of(&self.message.head)
     }
 
     /// Returns the length of the body, if the request states it.
     pub fn content_length(&self) -> Option<u64> {
-        match self.framing {
+        match self.message.framing {
             Framing::Length(length) => Some(length),
             Framing::None | Framing::Chunked => None,
         }
@@ -156,13 +213,13 @@ impl<'a> Request<'a> {
 
     /// Whether the body comes in chunks.
     pub fn is_chunked(&self) -> bool {
-        self.framing == Framing::Chunked
+        self.message.framing == Framing::Chunked
     }
 
     /// Returns the bytes that were read together with the head and have not been used yet. The body
     /// begins with them.
     pub fn rest(&self) -> Vec<u8> {
-        self.incoming.borrow().window.bytes().to_vec()
+        self.message.incoming.borrow().window.bytes().to_vec()
     }
 
     /// Returns a reader for the body, which stops at the end of the body.
@@ -172,8 +229,8 @@ impl<'a> Request<'a> {
     /// 411 when the request does not say how long its body is; 413 when it states a length above the
     /// limit.
     pub fn body(&self) -> Result<Body<'_, 'a>, Refused> {
-        let limit = self.incoming.borrow().limit;
-        match self.framing {
+        let limit = self.message.incoming.borrow().limit;
+        match self.message.framing {
             Framing::None => Err(Refused { status: 411, why: "the request has no Content-Length" }),
             Framing::Length(length) if length > limit => Err(TOO_LARGE),
             _ => Ok(Body { request: self }),
@@ -190,7 +247,7 @@ impl<'a> Request<'a> {
     /// use.
     pub fn raw(&self) -> io::Result<Raw<'_, 'a>> {
         let in_use = |_| io::Error::other("what follows this head is being read already");
-        let mut incoming = self.incoming.try_borrow_mut().map_err(in_use)?;
+        let mut incoming = self.message.incoming.try_borrow_mut().map_err(in_use)?;
         incoming.tell_to_go_on()?;
         Ok(Raw { incoming })
     }
@@ -199,7 +256,7 @@ impl<'a> Request<'a> {
     /// the bytes may never arrive: when the client waits for `100 Continue`, or when reading has
     /// failed.
     pub fn unread(&self) -> Option<u64> {
-        self.incoming.borrow().unread()
+        self.message.incoming.borrow().unread()
     }
 
     /// Writes a response to this request. `connection` is the value of the field `Connection`, unless
@@ -209,7 +266,7 @@ impl<'a> Request<'a> {
     ///
     /// As [`Response::write_to`].
     pub(crate) fn respond(&self, response: Response, connection: &str) -> io::Result<()> {
-        let incoming = &mut *self.incoming.borrow_mut();
+        let incoming = &mut *self.message.incoming.borrow_mut();
         response.write_to(self.recipient(), connection, incoming.stream)
     }
 
@@ -254,7 +311,7 @@ impl Body<'_, '_> {
 impl Read for Body<'_, '_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let in_use = |_| io::Error::other("what follows this head is being read already");
-        self.request.incoming.try_borrow_mut().map_err(in_use)?.read(buffer)
+        self.request.message.incoming.try_borrow_mut().map_err(in_use)?.read(buffer)
     }
 }
 

@@ -10,7 +10,7 @@ use crate::message::response::{Recipient, Response};
 use crate::message::stream::Stream;
 use crate::protocol::buffer::Buffer;
 use crate::protocol::persistence::{self, Then};
-use crate::protocol::request::{Request, Rules, interpret};
+use crate::protocol::request::{Message, Request, Rules, interpret};
 use crate::serve::access_log::{FirstLine, Quoted};
 use crate::transport::client::Client;
 
@@ -103,7 +103,7 @@ pub fn read_request<T>(
     let (bytes, window) = buffer.split(length);
     let head = parser.head(bytes);
     let meaning = interpret(&head, Rules::Sound)?;
-    Ok(answer(&Request::new(head, meaning, window, stream, MAX_BODY)))
+    Ok(answer(&Message::new(head, meaning, window, stream, MAX_BODY).request()))
 }
 
 /// Writes a response to the client of `request`, and a line about both to stderr. The response says
