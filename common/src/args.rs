@@ -5,15 +5,22 @@ use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::str::FromStr;
 use std::time::Duration;
 
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 
+use crate::app::application::App;
+use crate::app::cors::{Cors, origin};
+use crate::app::routes::{add_middleware, earlier_routes};
 use crate::content::directory::Directory;
+use crate::content::site::Site;
 use crate::protocol::limits::Limits;
-use crate::serve::log;
+use crate::serve::access_log::RequestLog;
+use crate::serve::log::{self, LogFormat};
+use crate::serve::proxies::{Network, Proxies};
 use crate::serve::service::Service;
-use crate::serve::stop::survive_large_files;
+use crate::serve::stop::{on_stop, survive_large_files};
 use crate::transport::client::TIMEOUT;
 use crate::transport::listener::Listener;
 
@@ -40,6 +47,16 @@ pub struct Args {
     timeout: Duration,
     /// Whether only failures and refusals are logged, from `--quiet`.
     pub quiet: bool,
+    /// The format of the log, from `--log`.
+    pub log: LogFormat,
+    /// The other sites whose pages may read answers, from `--allow-origin`; `*` stands for all.
+    pub origins: Vec<String>,
+    /// Whether pages of other sites may send what identifies the user, from `--allow-credentials`.
+    pub allow_credentials: bool,
+    /// How many requests a second are answered for each address, from `--rate`.
+    pub rate: Option<u32>,
+    /// The proxies whose word about the client counts, from `--trusted-proxy`.
+    pub proxies: Proxies,
 }
 
 impl Args {
@@ -74,6 +91,31 @@ impl Args {
     /// Returns the files of the web site, from `--site`; no files without it. From stage 13.
     pub fn site(&self) -> Directory {
         Directory::new(self.named_site.clone())
+    }
+}
+
+impl Args {
+    /// Returns the routes of the earlier stages, with the files and the site that the user has chosen. From stage 18.
+    pub fn app(&self, files: &Directory) -> App {
+        let site = Site::new(self.site()).list_folders(self.list);
+        let mut app = earlier_routes(files, site);
+        add_middleware(&mut app, self.rate, self.max_age);
+        app
+    }
+
+    /// Listens, and answers requests with this program until the program is asked to stop. The log, the rules for other
+    /// sites, and the limits are those that the user has chosen. From stage 18.
+    ///
+    /// # Errors
+    ///
+    /// As [`Args::listen`] and [`App::run`].
+    pub fn run(&self, mut app: App) -> io::Result<()> {
+        app.share(Cors::new(self.origins.clone(), self.allow_credentials)?);
+        let app = app.checked()?;
+        let log = RequestLog { format: self.log, proxies: self.proxies.clone() };
+        let service = self.service()?.with_request_log(log);
+        on_stop(service.stopper())?;
+        app.run(service).map(drop)
     }
 }
 
@@ -112,12 +154,64 @@ pub fn run_with_site(serve: impl FnOnce(&Args) -> io::Result<()>) -> ExitCode {
 /// Runs a server with the options of [`run_with_site`], and with `--max-age`. Errors are handled as in [`run`]. From
 /// stage 14.
 pub fn run_with_caching(serve: impl FnOnce(&Args) -> io::Result<()>) -> ExitCode {
-    let max_age = Arg::new("max-age")
+    start(command_with_limits().args(site()).arg(max_age()), serve)
+}
+
+/// Runs a server with the options of [`run_with_caching`], and with those of the middleware: `--log`,
+/// `--allow-origin`, `--allow-credentials` and `--rate`. Errors are handled as in [`run`]. From stage 17.
+pub fn run_with_middleware(serve: impl FnOnce(&Args) -> io::Result<()>) -> ExitCode {
+    start(command_with_limits().args(site()).arg(max_age()).args(middleware()), serve)
+}
+
+/// Runs a server with the options of [`run_with_middleware`], and with `--trusted-proxy`. Errors are handled as in
+/// [`run`]. From stage 18.
+pub fn run_app(serve: impl FnOnce(&Args) -> io::Result<()>) -> ExitCode {
+    start(app_command(), serve)
+}
+
+fn app_command() -> Command {
+    let proxy = Arg::new("trusted-proxy")
+        .long("trusted-proxy")
+        .value_name("ADDRESS")
+        .action(ArgAction::Append)
+        .value_parser(Network::from_str)
+        .help("Believe what a proxy with this address, or in this block, says about its clients");
+    command_with_limits().args(site()).arg(max_age()).args(middleware()).arg(proxy)
+}
+
+fn max_age() -> Arg {
+    Arg::new("max-age")
         .long("max-age")
         .value_name("SECONDS")
         .value_parser(value_parser!(u64).range(..=u64::from(u32::MAX)))
-        .help("Let clients use files for this time without asking again");
-    start(command_with_limits().args(site()).arg(max_age), serve)
+        .help("Let clients use files for this time without asking again")
+}
+
+fn middleware() -> [Arg; 4] {
+    [
+        Arg::new("log")
+            .long("log")
+            .value_name("FORMAT")
+            .default_value("plain")
+            .value_parser(["plain", "combined", "json", "logfmt", "off"])
+            .help("Write the lines about requests in this format"),
+        Arg::new("allow-origin")
+            .long("allow-origin")
+            .value_name("ORIGIN")
+            .action(ArgAction::Append)
+            .value_parser(origin)
+            .help("Let the pages of this other site read answers; * for all sites"),
+        Arg::new("allow-credentials")
+            .long("allow-credentials")
+            .requires("allow-origin")
+            .action(ArgAction::SetTrue)
+            .help("Let the pages of other sites send cookies and passwords"),
+        Arg::new("rate")
+            .long("rate")
+            .value_name("NUMBER")
+            .value_parser(value_parser!(u32).range(1..))
+            .help("Answer this many requests a second for each address, and 429 to more"),
+    ]
 }
 
 fn timeout() -> Arg {
@@ -265,6 +359,10 @@ fn chosen_args(matches: &ArgMatches) -> Result<Args, String> {
     let absolute = |path: &PathBuf| std::path::absolute(path).ok();
     let timeout = matches.try_get_one("timeout").ok().flatten().copied();
     resolve("--site", path("site"))?;
+    let proxies = matches.try_get_many::<Network>("trusted-proxy").ok().flatten();
+    let origins = matches.try_get_many::<String>("allow-origin").ok().flatten();
+    let origins: Vec<_> = origins.into_iter().flatten().cloned().collect();
+    Cors::new(origins.clone(), flag("allow-credentials")).map_err(|error| error.to_string())?;
     Ok(Args {
         port: matches.get_one("port").copied().unwrap_or(4221),
         directory: resolve("--directory", path("directory"))?,
@@ -275,7 +373,22 @@ fn chosen_args(matches: &ArgMatches) -> Result<Args, String> {
         limits: chosen_limits(matches),
         timeout: timeout.map_or(TIMEOUT, Duration::from_secs),
         quiet: flag("quiet"),
+        log: chosen_format(matches),
+        origins,
+        allow_credentials: flag("allow-credentials"),
+        rate: matches.try_get_one("rate").ok().flatten().copied(),
+        proxies: Proxies::new(proxies.into_iter().flatten().copied()),
     })
+}
+
+fn chosen_format(matches: &ArgMatches) -> LogFormat {
+    match matches.try_get_one::<String>("log").ok().flatten().map(String::as_str) {
+        Some("combined") => LogFormat::Combined,
+        Some("json") => LogFormat::Json,
+        Some("logfmt") => LogFormat::Logfmt,
+        Some("off") => LogFormat::Off,
+        _ => LogFormat::Plain,
+    }
 }
 
 /// The real path of a directory that an option names.

@@ -49,7 +49,9 @@
 //! | `message::head` | 3 | a head, parsed in one pass, in however many pieces it arrives |
 //! | `message::target` | 3 | which resource a request is for |
 //! | `message::query` | 17 | the names and values of a query |
+//! | `message::quoted` | 17 | texts as JSON writes them |
 //! | `message::date` | 11 | dates in the format of HTTP |
+//! | `message::timestamp` | 18 | times in the formats of logs |
 //! | `message::chunked` | 13 | bodies in chunks, decoded and encoded |
 //! | `message::body` | 8 | where a body ends |
 //! | `message::coding` | 9 | whether the client accepts gzip, and gzip itself |
@@ -78,9 +80,10 @@
 //! | `content::site` | 14 | a folder as a web site |
 //! | `content::caching` | 15 | whether the client has the newest version already |
 //! | **`serve`** | | *what drives the connections, and when it ends* |
+//! | `serve::clock` | 11 | the current date |
 //! | `serve::log` | 0 | the log (not part of the lesson) |
 //! | `serve::stop` | 0 | signals (not part of the lesson) |
-//! | `serve::clock` | 11 | the current date |
+//! | `serve::proxies` | 18 | who a request is from, when it comes through proxies |
 //! | `serve::access_log` | 4 | what the log says about each request |
 //! | `serve::exchange` | 3 | one request, one response, one line in the log |
 //! | `serve::threads` | 6 | a thread for each client |
@@ -93,15 +96,21 @@
 //! | **`app`** | | *routes* |
 //! | `app::pattern` | 17 | the patterns of routes |
 //! | `app::router` | 17 | which route a request is for |
+//! | `app::cors` | 18 | which other sites may read answers |
+//! | `app::rate_limit` | 18 | how often an address may ask |
 //! | `app::application` | 17 | a program made of routes |
+//! | `app::routes` | 17 | the routes of earlier stages |
 //! | **`args`** | 0 | the command line (not part of the lesson) |
 
 #![warn(missing_docs)]
 
 mod app {
     pub(crate) mod application;
+    pub(crate) mod cors;
     pub(crate) mod pattern;
+    pub(crate) mod rate_limit;
     pub(crate) mod router;
+    pub(crate) mod routes;
 }
 mod args;
 mod content {
@@ -125,11 +134,13 @@ mod message {
     pub(crate) mod head;
     pub(crate) mod headers;
     pub(crate) mod query;
+    pub(crate) mod quoted;
     pub(crate) mod refused;
     pub(crate) mod response;
     pub(crate) mod stream;
     pub(crate) mod syntax;
     pub(crate) mod target;
+    pub(crate) mod timestamp;
 }
 mod protocol {
     pub(crate) mod buffer;
@@ -152,6 +163,7 @@ mod serve {
     pub(crate) mod lending;
     pub(crate) mod log;
     pub(crate) mod places;
+    pub(crate) mod proxies;
     pub(crate) mod service;
     pub(crate) mod stop;
     pub(crate) mod threads;
@@ -162,9 +174,11 @@ mod transport {
     pub(crate) mod tcp;
 }
 
-pub use app::application::App;
+pub use app::application::{App, Next};
+pub use app::routes::earlier_routes;
 pub use args::{
-    Args, announce, run, run_with_caching, run_with_directory, run_with_limits, run_with_site,
+    Args, announce, run, run_app, run_with_caching, run_with_directory, run_with_limits,
+    run_with_middleware, run_with_site,
 };
 pub use content::caching::{Outcome, Validators, cached, evaluate, may_change};
 pub use content::countdown::Countdown;
@@ -179,23 +193,26 @@ pub use message::file::{FilePart, FileState, OpenFile};
 pub use message::head::{Head, HeadParser, MAX_FIELDS, MAX_HEAD, MAX_TARGET, Version};
 pub use message::headers::Headers;
 pub use message::query::query_pairs;
+pub use message::quoted::quoted;
 pub use message::refused::Refused;
 pub use message::response::Response;
 pub use message::stream::Stream;
 pub use message::target::{Rest, Target, is_authority};
 pub use protocol::buffer::{Buffer, read_head};
-pub use protocol::connection::{Closing, Connection, Handler, Next};
+pub use protocol::connection::{Closing, Connection, Handler, Need};
 pub use protocol::limits::Limits;
 pub use protocol::persistence::Then;
 pub use protocol::request::{Body, Raw, Request};
 pub use protocol::rules::check;
 pub use protocol::transport::{Transfer, Transport};
+pub use serve::access_log::RequestLog;
 pub use serve::clock::{date, now};
 pub use serve::conversation::answer_all;
 pub use serve::exchange::{
     answer, conclude, fill_head, next_request, read_request, refuse, respond, with_request,
 };
-pub use serve::log::log;
+pub use serve::log::{LogFormat, log};
+pub use serve::proxies::{Network, Proxies};
 pub use serve::service::Service;
 pub use serve::stop::on_stop;
 pub use serve::threads::serve;

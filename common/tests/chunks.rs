@@ -10,7 +10,7 @@ use std::io::{self, Read};
 use std::time::Duration;
 
 use chunks::Chunks;
-use common::{Connection, Handler, Limits, Next, Refused, Request, Response, Transfer, Transport};
+use common::{Connection, Handler, Limits, Need, Refused, Request, Response, Transfer, Transport};
 use pretty_assertions::assert_eq;
 use proptest::prelude::*;
 
@@ -86,9 +86,9 @@ fn decode(is_by_hand: bool, body: &[u8], piece: usize) -> Outcome {
     let mut connection = Connection::new(Limits { max_body: LIMIT, ..Limits::default() });
     loop {
         let step = match connection.advance() {
-            Next::Bytes => connection.receive(&mut client),
-            Next::Answer => connection.answer(&reader, &mut client),
-            Next::Close => break,
+            Need::Bytes => connection.receive(&mut client),
+            Need::Answer => connection.answer(&reader, &mut client),
+            Need::Close => break,
         };
         if step.is_err() {
             break;

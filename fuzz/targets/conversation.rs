@@ -7,7 +7,7 @@ use std::io::{self, Read};
 use std::time::Duration;
 
 use common::{
-    Connection, Decoder, Handler, Limits, Next, Refused, Request, Response, Transfer, Transport,
+    Connection, Decoder, Handler, Limits, Need, Refused, Request, Response, Transfer, Transport,
 };
 use libfuzzer_sys::fuzz_target;
 
@@ -18,9 +18,9 @@ fuzz_target!(|bytes: &[u8]| {
     let mut connection = Connection::new(limits);
     let ended = loop {
         let step = match connection.advance() {
-            Next::Bytes => connection.receive(&mut client),
-            Next::Answer => connection.answer(&Lengths, &mut client),
-            Next::Close => break connection.finish(&mut client).map(drop),
+            Need::Bytes => connection.receive(&mut client),
+            Need::Answer => connection.answer(&Lengths, &mut client),
+            Need::Close => break connection.finish(&mut client).map(drop),
         };
         if step.is_err() {
             break step;

@@ -9,7 +9,7 @@
 //! | `rust stages/04-echo/main.rs …` | the file contains these lines, one after another |
 //! | `rust naive` | nothing: the code is in no file, and the text says why |
 //! | `diff stages/03-…/main.rs stages/04-…/main.rs main` | the block is the difference between the two items |
-//! | `console stage04` | its commands, run against the stage, print the lines below them |
+//! | `console stage04` | its commands, run against the stage, print the lines below them. Arguments of the stage may follow |
 //! | `text stage04 log` | after the commands above, the stage's log contains these lines |
 //! | `text tests/reports/….txt` | the block is this file |
 //!

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::slice;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -15,8 +16,9 @@ use crate::{Block, Page};
 /// How long a command, or a line of the log, may take.
 const TIMEOUT: Duration = Duration::from_secs(20);
 
-/// The servers that the sessions of a page use, by their stages. From stage 7 on, there is a file hello.txt.
-type Servers = BTreeMap<&'static str, Server>;
+/// The servers that the sessions of a page use, by their stage and their arguments. From stage 7 on, there is a file
+/// hello.txt.
+type Servers<'p> = BTreeMap<&'p [&'p str], Server>;
 
 /// Runs the sessions of a page in order, and says what is wrong with them.
 pub fn check(page: &Page) -> Vec<String> {
@@ -24,13 +26,17 @@ pub fn check(page: &Page) -> Vec<String> {
     // Without this, curl shows its progress when its output is not a terminal.
     fs::write(home.path().join(".curlrc"), "silent\nshow-error\n")
         .expect("the file can be written");
+    let blocks: Vec<_> = page.blocks();
+    let words: Vec<Vec<_>> =
+        blocks.iter().map(|block| block.words.iter().map(String::as_str).collect()).collect();
     let mut servers = Servers::new();
     let mut complaints = Vec::new();
-    for block in page.blocks() {
-        let words: Vec<_> = block.words.iter().map(String::as_str).collect();
-        let outcome = match words[..] {
-            ["console", stage] => run(&block, stage, &mut servers, home.path()),
-            ["text", stage, "log"] => compare_log(&block, stage, &mut servers),
+    for (words, block) in words.iter().zip(&blocks) {
+        let outcome = match &words[..] {
+            ["console", command @ ..] if !command.is_empty() => {
+                run(block, command, &mut servers, home.path())
+            }
+            ["text", stage, "log"] => compare_log(block, slice::from_ref(stage), &mut servers),
             _ => Ok(()),
         };
         if let Err(complaint) = outcome {
@@ -40,24 +46,38 @@ pub fn check(page: &Page) -> Vec<String> {
     complaints
 }
 
-fn start<'s>(stage: &str, servers: &'s mut Servers) -> Result<&'s Server, String> {
+/// The server that a stage and its arguments start. It is started when it is first used.
+fn start<'s, 'p>(
+    command: &'p [&'p str],
+    servers: &'s mut Servers<'p>,
+) -> Result<&'s Server, String> {
+    let (stage, args) = command.split_first().ok_or("no stage is named")?;
     let names = Stage::all().into_iter().map(|stage| stage.name());
     let name = names.into_iter().find(|name| name == stage).ok_or("there is no such stage")?;
     let name: &'static str = name.leak(); // a test is short, so this does not matter
-    if !servers.contains_key(name) {
-        let server = Server::start_own(name).map_err(|failure| format!("{failure:?}"))?;
+    if !servers.contains_key(command) {
+        let server = match args {
+            [] => Server::start_own(name),
+            args => Server::start_own_with_args(name, args),
+        };
+        let server = server.map_err(|failure| format!("{failure:?}"))?;
         server.connect().map_err(|failure| format!("{failure:?}"))?;
         if server.outside().is_some() {
             let hello = server.directory().join("hello.txt");
             fs::write(hello, "Hello, World!\n").map_err(|error| error.to_string())?;
         }
-        servers.insert(name, server);
+        servers.insert(command, server);
     }
-    Ok(&servers[name])
+    Ok(&servers[command])
 }
 
-fn run(block: &Block, stage: &str, servers: &mut Servers, home: &Path) -> Result<(), String> {
-    let server = start(stage, servers)?;
+fn run<'p>(
+    block: &Block,
+    command: &'p [&'p str],
+    servers: &mut Servers<'p>,
+    home: &Path,
+) -> Result<(), String> {
+    let server = start(command, servers)?;
     let port = server.port().to_string();
     for (command, expected) in commands(&block.body) {
         let printed =
@@ -115,8 +135,12 @@ fn execute(command: &str, server: &Server, home: &Path) -> Result<String, String
     Ok(String::from_utf8_lossy(&output.stdout).replace('\r', ""))
 }
 
-fn compare_log(block: &Block, stage: &str, servers: &mut Servers) -> Result<(), String> {
-    let server = start(stage, servers)?;
+fn compare_log<'p>(
+    block: &Block,
+    command: &'p [&'p str],
+    servers: &mut Servers<'p>,
+) -> Result<(), String> {
+    let server = start(command, servers)?;
     let mut expected = vec!["…"];
     for line in block.body.lines() {
         expected.extend([line, "…"]);
@@ -128,9 +152,7 @@ fn compare_log(block: &Block, stage: &str, servers: &mut Servers) -> Result<(), 
             return Ok(());
         }
         if begin.elapsed() > TIMEOUT {
-            return Err(format!(
-                "the log of {stage} does not contain these lines. It is\n{output}"
-            ));
+            return Err(format!("the log does not contain these lines. It is\n{output}"));
         }
         thread::sleep(Duration::from_millis(5));
     }

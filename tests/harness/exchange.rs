@@ -335,12 +335,19 @@ impl Exchange {
     ///
     /// When an expectation was not met, or no answer came.
     pub fn because(self, why: &str) -> Check {
-        let failure = match self.answer {
-            Ok(_) => return Ok(()),
-            Err(failure) => failure,
-        };
-        let failure = failure.expected(&self.expected).why(why);
-        Err(failure.started(&self.started).output(&self.output).read(self.page))
+        self.answer_because(why).map(drop)
+    }
+
+    /// Ends the exchange as [`Exchange::because`] does, and returns the answer.
+    ///
+    /// # Errors
+    ///
+    /// As [`Exchange::because`].
+    pub fn answer_because(self, why: &str) -> Result<Answer, Failure> {
+        self.answer.map_err(|failure| {
+            let failure = failure.expected(&self.expected).why(why);
+            failure.started(&self.started).output(&self.output).read(self.page)
+        })
     }
 
     /// The answer itself, for further tests.

@@ -54,6 +54,6 @@ pub use choice::{own_command, sources, subject};
 pub use connection::Connection;
 pub use exchange::{Exchange, Request};
 pub use failure::{Check, Failure};
-pub use serde_json::json;
+pub use serde_json::{Value, json};
 pub use server::{Server, TIMEOUT};
 pub use stages::{Rules, Stage, cargo, check_programs, repository};

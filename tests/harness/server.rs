@@ -11,6 +11,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use socket2::{Domain, Socket, Type};
 use tempfile::TempDir;
 
 use crate::port::Port;
@@ -328,6 +329,25 @@ impl Server {
             }
             thread::sleep(PAUSE);
         }
+    }
+
+    /// Opens a connection from another address of this machine, such as 127.0.0.2.
+    ///
+    /// # Errors
+    ///
+    /// As [`Server::connect`].
+    pub fn connect_from(&self, from: Ipv4Addr) -> Result<Connection, Failure> {
+        self.connect()?; // the server may have been started only now
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, self.port()));
+        let connect = || {
+            let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+            socket.bind(&SocketAddr::from((from, 0)).into())?;
+            socket.connect_timeout(&address.into(), TIMEOUT)?;
+            Ok(TcpStream::from(socket))
+        };
+        let connected: io::Result<TcpStream> = connect();
+        let failed = |error| Failure::new(format!("cannot connect from {from}: {error}"));
+        Connection::new(connected.map_err(failed)?).map_err(|failure| self.finish(failure))
     }
 
     /// Whether to try again to connect. The error says why the server cannot be reached.

@@ -10,7 +10,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use common::{
-    Client, Connection, Directory, Handler, Limits, Next, Refused, Request, Response, Rest,
+    Client, Connection, Directory, Handler, Limits, Need, Refused, Request, Response, Rest,
     Transfer, Transport,
 };
 
@@ -51,12 +51,12 @@ fn attend(client: &Client, files: &Directory, limits: Limits) -> io::Result<()> 
     let (mut connection, mut socket) = (Connection::new(limits), Socket(client));
     loop {
         match connection.advance() {
-            Next::Bytes => {
+            Need::Bytes => {
                 connection.flush(&mut socket)?;
                 connection.receive(&mut socket)?;
             }
-            Next::Answer => connection.answer(&Site(files), &mut socket)?,
-            Next::Close => return connection.finish(&mut socket).map(drop),
+            Need::Answer => connection.answer(&Site(files), &mut socket)?,
+            Need::Close => return connection.finish(&mut socket).map(drop),
         }
     }
 }

@@ -1,8 +1,12 @@
 //! A program made of routes (stage 17's lasting form).
 
 use std::io;
+use std::panic::{self, AssertUnwindSafe};
+use std::sync::Arc;
 
+use crate::app::cors::Cors;
 use crate::app::router::{Match, Router};
+use crate::message::refused::Refused;
 use crate::message::response::Response;
 use crate::message::target::{Rest, location};
 use crate::protocol::request::Request;
@@ -10,6 +14,13 @@ use crate::serve::service::Service;
 
 /// A function that answers requests.
 type Handler = dyn Fn(&Request) -> io::Result<Response> + Send + Sync;
+
+/// What a middleware wraps: the next middleware, and at the end the routes. It always has an answer: an error of a
+/// handler is one, and so is a panic.
+pub type Next<'n> = &'n dyn Fn(&Request) -> Response;
+
+/// A function around others.
+type Middleware = dyn Fn(&Request, Next) -> Response + Send + Sync;
 
 /// A program made of routes: a method, a pattern of paths, and a function that answers.
 ///
@@ -48,6 +59,9 @@ type Handler = dyn Fn(&Request) -> io::Result<Response> + Send + Sync;
 pub struct App {
     router: Router<Box<Handler>>,
     fallback: Option<Box<Handler>>,
+    /// The outermost first.
+    layers: Vec<Box<Middleware>>,
+    cors: Cors,
     /// What is wrong with the routes.
     fault: Option<String>,
 }
@@ -61,7 +75,13 @@ impl Default for App {
 impl App {
     /// Creates a program without routes.
     pub fn new() -> App {
-        App { router: Router::new(), fallback: None, fault: None }
+        App {
+            router: Router::new(),
+            fallback: None,
+            layers: Vec::new(),
+            cors: Cors::default(),
+            fault: None,
+        }
     }
 
     /// Adds a route. A pattern that is wrong, and two routes for the same requests, are reported by [`App::run`].
@@ -102,34 +122,77 @@ impl App {
         self.fallback = Some(Box::new(handler));
     }
 
+    /// Adds a middleware: a function that is called for each request, also if no route fits. It may call `next`, and
+    /// change the answer that comes back, or answer itself. The first one that is added is the outermost. From stage
+    /// 18.
+    ///
+    /// ```
+    /// # use common::{App, Response};
+    /// # let mut app = App::new();
+    /// app.wrap(|request, next| match request.header("Authorization") {
+    ///     Some(b"Basic YTpi") => next(request).header("Cache-Control", "private"),
+    ///     _ => Response::new(401).header("WWW-Authenticate", "Basic realm=\"all\""),
+    /// });
+    /// ```
+    pub fn wrap(&mut self, layer: impl Fn(&Request, Next) -> Response + Send + Sync + 'static) {
+        self.layers.push(Box::new(layer));
+    }
+
+    /// Lets the pages of other sites read answers, as [`Cors`] decides. That is around all middleware.
+    pub(crate) fn share(&mut self, cors: Cors) {
+        self.cors = cors;
+    }
+
     /// Adds the routes of another program below a prefix: its `/:id` is `/user/:id` here if the prefix is `/user`. Its
-    /// fallback is dropped.
+    /// middleware is around these routes only. Its fallback is dropped.
     pub fn nest(&mut self, prefix: &'static str, other: App) {
         let mut fault = other.fault;
         if prefix.ends_with('/') {
             fault.get_or_insert(format!("the prefix {prefix} ends with a slash"));
         }
+        let layers = Arc::new(other.layers);
         for route in other.router.into_routes() {
             let parts = [&[prefix][..], &route.parts].concat();
-            let added = self.router.add(route.method, parts, route.target);
-            fault = fault.or(added.err());
+            let handler = inside(Arc::clone(&layers), route.target);
+            fault = fault.or(self.router.add(route.method, parts, handler).err());
         }
         self.fault = self.fault.take().or(fault);
+    }
+
+    /// Returns the program if its routes are right.
+    ///
+    /// # Errors
+    ///
+    /// The first thing that is wrong with the routes.
+    pub fn checked(self) -> io::Result<App> {
+        match self.fault {
+            Some(fault) => Err(io::Error::new(io::ErrorKind::InvalidInput, fault)),
+            None => Ok(self),
+        }
     }
 
     /// Answers the requests that reach a service, until it is stopped: see [`Service::run`].
     ///
     /// # Errors
     ///
-    /// The first thing that is wrong with the routes. The service does not start then.
+    /// As [`App::checked`]. The service does not start then.
     pub fn run(self, service: Service) -> io::Result<bool> {
-        if let Some(fault) = &self.fault {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, fault.clone()));
-        }
-        Ok(service.run(move |request| self.answer(request)))
+        let app = self.checked()?;
+        Ok(service.run(move |request| Ok(app.answered(request))))
     }
 
-    /// Answers a request.
+    /// Answers a request, through all middleware. From stage 18.
+    pub fn answered(&self, request: &Request) -> Response {
+        let allowed = || {
+            let of_routes = self.router.allowed(request.full_path());
+            of_routes.or_else(|| self.fallback.as_ref().map(|_| "GET, HEAD, OPTIONS".to_owned()))
+        };
+        self.cors.answer(request, allowed, || {
+            through(&self.layers, request, &|request| guarded(|| self.answer(request)))
+        })
+    }
+
+    /// Answers a request with its route, without any middleware.
     ///
     /// # Errors
     ///
@@ -167,4 +230,136 @@ impl App {
 fn allowing(request: &Request, allowed: String) -> Response {
     let status = if request.method() == "OPTIONS" { 200 } else { 405 };
     Response::new(status).header("Allow", allowed)
+}
+
+/// Sends a request through middleware to `end`, and the answer back.
+fn through(layers: &[Box<Middleware>], request: &Request, end: Next) -> Response {
+    match layers.split_first() {
+        Some((first, rest)) => first(request, &|request| through(rest, request, end)),
+        None => end(request),
+    }
+}
+
+/// A handler with middleware around it.
+fn inside(layers: Arc<Vec<Box<Middleware>>>, handler: Box<Handler>) -> Box<Handler> {
+    if layers.is_empty() {
+        return handler;
+    }
+    Box::new(move |request| Ok(through(&layers, request, &|request| guarded(|| handler(request)))))
+}
+
+/// Makes an answer of what comes out of a handler: an error, or a panic, is an answer as well.
+fn guarded(handler: impl FnOnce() -> io::Result<Response>) -> Response {
+    // What a panic leaves behind is not used again: the connection ends.
+    match panic::catch_unwind(AssertUnwindSafe(handler)) {
+        Ok(answered) => answered.unwrap_or_else(Response::failed).explained(),
+        Err(_) => Response::refused(MISTAKE),
+    }
+}
+
+const MISTAKE: Refused = Refused { status: 500, why: "this server has made a mistake" };
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::testing::see;
+    use pretty_assertions::assert_eq;
+
+    /// What an app answers to a request line: the status, and the field that says most.
+    fn ask(app: &App, line: &str) -> (u16, String) {
+        let head = format!("{line} HTTP/1.1\r\nHost: a\r\nOrigin: http://a.example\r\n\r\n");
+        see(&head, |request| {
+            let response = app.answered(request);
+            let field = ["X-Way", "Location", "Allow"].iter().find_map(|name| response.get(name));
+            (response.status(), field.unwrap_or_default().to_owned())
+        })
+    }
+
+    fn named(name: &'static str) -> impl Fn(&Request) -> io::Result<Response> {
+        move |_| Ok(Response::ok().header("X-Way", name))
+    }
+
+    /// A middleware that adds its name to the way that an answer has come.
+    fn step(name: &'static str) -> impl Fn(&Request, Next) -> Response {
+        move |request, next| {
+            let response = next(request);
+            let way = response.get("X-Way").unwrap_or_default();
+            let way = format!("{name} {way}");
+            Response::new(response.status()).header("X-Way", way)
+        }
+    }
+
+    #[test]
+    fn what_has_no_route_is_answered_by_the_router() {
+        let mut app = App::new();
+        app.get("/a/:id", |request| Ok(Response::ok().header("X-Way", request.param("id")?)));
+        app.post("/a/:id", named("post"));
+        app.get("/rest/*path", named("rest"));
+        for (line, expected) in [
+            ("GET /a/b%20c", (200, "b c")),
+            ("HEAD /a/b", (200, "b")),
+            ("GET /a/%ff", (400, "")),
+            ("POST /a/b", (200, "post")),
+            ("PUT /a/b", (405, "GET, HEAD, OPTIONS, POST")),
+            ("OPTIONS /a/b", (200, "GET, HEAD, OPTIONS, POST")),
+            ("OPTIONS *", (200, "GET, HEAD, OPTIONS, POST")),
+            ("GET /a/b%2F/?c=%20", (308, "/a/b%2F?c=%20")),
+            ("PUT /a/b/", (308, "/a/b")),
+            ("GET /rest", (308, "/rest/")),
+            ("GET //a/b/", (404, "")),
+            ("GET /c/", (404, "")),
+        ] {
+            assert_eq!(ask(&app, line), (expected.0, expected.1.to_owned()), "{line}");
+        }
+        app.fallback(named("fallback"));
+        assert_eq!(ask(&app, "PUT /c"), (200, "fallback".to_owned()));
+    }
+
+    #[test]
+    fn middleware_is_around_everything_from_the_outside_in() {
+        let mut inner = App::new();
+        inner.wrap(step("inner"));
+        inner.get("/", named("root"));
+        inner.get("/:id", |_| Err(io::Error::other("broken")));
+        let mut app = App::new();
+        app.wrap(step("first"));
+        app.wrap(step("second"));
+        app.get("/a", named("a"));
+        app.get("/panic", |_| panic::resume_unwind(Box::new("on purpose")));
+        app.nest("/api", inner);
+        for (line, expected) in [
+            ("GET /a", (200, "first second a")),
+            ("GET /api/", (200, "first second inner root")),
+            ("GET /api/1", (500, "first second inner")),
+            ("PUT /api/1", (405, "first second")),
+            ("GET /panic", (500, "first second")),
+            ("GET /missing", (404, "first second")),
+        ] {
+            assert_eq!(ask(&app, line), (expected.0, expected.1.to_owned()), "{line}");
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_with_the_routes_is_said_before_the_start() {
+        let fault = |build: fn(&mut App)| {
+            let mut app = App::new();
+            app.get("/user/:id", named("user"));
+            build(&mut app);
+            app.checked().err().map(|error| error.to_string()).unwrap_or_default()
+        };
+        assert_eq!(fault(|app| app.post("/user/:name", named("post"))), "");
+        let sentence = fault(|app| app.get("/user/:name", named("other")));
+        assert_eq!(sentence, "GET /user/:id and GET /user/:name are for the same requests");
+        let api = || {
+            let mut api = App::new();
+            api.get("/:id", named("api"));
+            api
+        };
+        let mut app = App::new();
+        app.get("/user/:id", named("user"));
+        app.nest("/user", api());
+        assert!(app.checked().is_err());
+        assert!(fault(|app| app.nest("/api/", App::new())).contains("ends with a slash"));
+        assert!(fault(|app| app.get("/*all/more", named("all"))).contains("/*all/more"));
+    }
 }

@@ -190,7 +190,7 @@ impl Decoder {
 const TOO_MANY_EXTENSIONS: Refused =
     Refused { status: 431, why: "the chunks have too many extensions" };
 
-/// Writes the bytes of `source` in chunks: one for each read, as soon as the read returns.
+/// Writes the bytes of `source` in chunks: one for each read, as soon as the read returns. Returns their number.
 ///
 /// # Errors
 ///
@@ -199,13 +199,14 @@ const TOO_MANY_EXTENSIONS: Refused =
 pub(crate) fn write_chunked(
     mut source: impl Read,
     client: &mut (impl Write + ?Sized),
-) -> io::Result<()> {
+) -> io::Result<u64> {
     const SIZE_LINE: usize = 2 * size_of::<usize>() + 2;
     // Size, content and line end are adjacent, so that a chunk is one write.
     let mut block = vec![0; SIZE_LINE + BLOCK + 2];
+    let mut length = 0;
     loop {
         let count = match source.read(&mut block[SIZE_LINE..SIZE_LINE + BLOCK]) {
-            Ok(0) => return client.write_all(b"0\r\n\r\n"),
+            Ok(0) => return client.write_all(b"0\r\n\r\n").map(|()| length),
             Ok(count) => count,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
             Err(error) => return Err(error),
@@ -217,6 +218,7 @@ pub(crate) fn write_chunked(
         block[end - 2..end].copy_from_slice(b"\r\n");
         client.write_all(&block[start..end])?;
         client.flush()?; // the client may be waiting
+        length += count as u64;
     }
 }
 

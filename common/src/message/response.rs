@@ -32,7 +32,6 @@ const FIELDS: usize = 256;
 /// ```
 ///
 /// The fields that say where the body ends are added when the response is written, and so is `Connection`.
-#[derive(Debug)]
 pub struct Response {
     status: u16,
     /// The field lines as they will be sent.
@@ -43,10 +42,19 @@ pub struct Response {
     /// The state of the file whose content is the body, compressed or not.
     file: Option<FileState>,
     note: Option<String>,
+    /// Is called with the number of bytes of the body, or with what has gone wrong.
+    when_sent: Option<Box<WhenSent>>,
     is_last: bool,
     /// The name of a field that cannot be written: a control character in its value could end the field, and
     /// begin another one.
     broken_field: Option<&'static str>,
+}
+
+impl fmt::Debug for Response {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        let fields = String::from_utf8_lossy(&self.fields);
+        write!(f, "{} {fields:?} {:?} {:?}", self.status, self.body, self.note)
+    }
 }
 
 /// The body of a response.
@@ -58,6 +66,8 @@ enum Content {
     /// A body that a function writes together with its framing.
     ByHand(Box<Writer>),
 }
+
+type WhenSent = dyn FnOnce(&io::Result<u64>) + Send;
 
 type Writer = dyn FnOnce(&mut dyn Write) -> io::Result<()> + Send;
 
@@ -97,6 +107,7 @@ impl Response {
             body: Content::Bytes(Vec::new()),
             file: None,
             note: None,
+            when_sent: None,
             is_last: false,
             broken_field: None,
         }
@@ -368,6 +379,21 @@ impl Response {
             || version == Version::Http10 && matches!(self.body, Content::Stream(_))
     }
 
+    /// Calls a function when the response has been written: with the number of bytes of its body, or with what has
+    /// gone wrong. From stage 18.
+    #[must_use]
+    pub(crate) fn when_sent(
+        self,
+        when_sent: impl FnOnce(&io::Result<u64>) + Send + 'static,
+    ) -> Response {
+        Response { when_sent: Some(Box::new(when_sent)), ..self }
+    }
+
+    /// Takes the reason for an error, which is for the log.
+    pub(crate) fn take_note(&mut self) -> Option<String> {
+        self.note.take()
+    }
+
     /// Returns what the log says about the response: the status, and the reason if there is a note of one.
     pub(crate) fn summary(&self) -> String {
         match &self.note {
@@ -396,29 +422,45 @@ impl Response {
     /// When the client has left, when a write times out, when a file turns out shorter than it was, and when a
     /// stream fails. A part of the response may have been written then, and nothing can follow it.
     pub(crate) fn write_to(
-        self,
+        mut self,
         recipient: Recipient,
         connection: &str,
         out: &mut dyn Stream,
     ) -> io::Result<()> {
-        let response = self.or_500();
-        response.write_head(recipient, connection, out)?;
-        if recipient.wants_head_only || response.has_no_body() {
-            return Ok(());
+        let when_sent = self.when_sent.take();
+        let sent = self.or_500().write_whole(recipient, connection, out);
+        if let Some(when_sent) = when_sent {
+            when_sent(&sent);
         }
-        match response.body {
-            Content::Bytes(_) => Ok(()), // written together with the head
-            Content::File(part) => out.send_file(part),
+        sent.map(drop)
+    }
+
+    /// Writes the response. Returns how many bytes the body has.
+    fn write_whole(
+        self,
+        recipient: Recipient,
+        connection: &str,
+        out: &mut dyn Stream,
+    ) -> io::Result<u64> {
+        self.write_head(recipient, connection, out)?;
+        if recipient.wants_head_only || self.has_no_body() {
+            return Ok(0);
+        }
+        let length = self.length().unwrap_or_default();
+        match self.body {
+            Content::Bytes(_) => Ok(length), // written together with the head
+            Content::File(part) => out.send_file(part).map(|()| length),
             Content::Stream(mut source) => {
                 out.flush()?; // the client may be waiting, and the source may take long
                 match recipient.version {
                     Version::Http11 => write_chunked(source, out),
-                    Version::Http10 => io::copy(&mut source, &mut AutoFlush(out)).map(drop),
+                    Version::Http10 => io::copy(&mut source, &mut AutoFlush { out, count: 0 }),
                 }
             }
             Content::ByHand(write) => {
                 out.flush()?;
-                write(&mut AutoFlush(out))
+                let mut out = AutoFlush { out, count: 0 };
+                write(&mut out).map(|()| out.count)
             }
         }
     }
@@ -481,16 +523,21 @@ impl Response {
 }
 
 /// A writer that sends at once what is written: the client may be waiting.
-struct AutoFlush<'o>(&'o mut dyn Stream);
+struct AutoFlush<'o> {
+    out: &'o mut dyn Stream,
+    /// How many bytes have been written.
+    count: u64,
+}
 
 impl Write for AutoFlush<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let count = self.0.write(bytes)?;
-        self.0.flush().map(|()| count)
+        let count = self.out.write(bytes)?;
+        self.count += count as u64;
+        self.out.flush().map(|()| count)
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.0.flush()
+        self.out.flush()
     }
 }
 

@@ -17,7 +17,7 @@ use crate::protocol::transport::{self, Line, Outbox, Transport};
 
 /// What a connection needs next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Next {
+pub enum Need {
     /// More bytes from the client: [`Connection::receive`].
     Bytes,
     /// An answer, to a valid request or to a refused one: [`Connection::answer`].
@@ -38,18 +38,18 @@ pub trait Handler {
 
 /// The conversation with one client. It decides what is a request, what is refused, how long the
 /// client may take, whether the connection stays open, and what is sent when. It has no socket and no
-/// clock: a [`Transport`] carries its bytes, and its caller asks it for the [`Next`] step.
+/// clock: a [`Transport`] carries its bytes, and its caller asks it what it needs next.
 ///
 /// ```
-/// use common::{Connection, Handler, Limits, Next, Refused, Request, Response, Transport};
+/// use common::{Connection, Handler, Limits, Need, Refused, Request, Response, Transport};
 ///
 /// fn talk(transport: &mut dyn Transport, handler: &dyn Handler) -> std::io::Result<()> {
 ///     let mut connection = Connection::new(Limits::default());
 ///     loop {
 ///         match connection.advance() {
-///             Next::Bytes => connection.receive(transport)?,
-///             Next::Answer => connection.answer(handler, transport)?,
-///             Next::Close => return connection.finish(transport).map(drop),
+///             Need::Bytes => connection.receive(transport)?,
+///             Need::Answer => connection.answer(handler, transport)?,
+///             Need::Close => return connection.finish(transport).map(drop),
 ///         }
 ///     }
 /// }
@@ -114,14 +114,14 @@ impl Connection {
     }
 
     /// Returns what is needed next. Asking again changes nothing.
-    pub fn advance(&mut self) -> Next {
+    pub fn advance(&mut self) -> Need {
         if matches!(self.phase, Phase::Idle | Phase::Head) && !self.buffer.is_empty() {
             self.phase = self.parse();
         }
         match self.phase {
-            Phase::Idle | Phase::Head => Next::Bytes,
-            Phase::Request(_) | Phase::Refused(_) => Next::Answer,
-            Phase::Ended => Next::Close,
+            Phase::Idle | Phase::Head => Need::Bytes,
+            Phase::Request(_) | Phase::Refused(_) => Need::Answer,
+            Phase::Ended => Need::Close,
         }
     }
 
@@ -369,9 +369,9 @@ mod tests {
         let mut connection = Connection::new(limits);
         loop {
             match connection.advance() {
-                Next::Bytes => connection.receive(script)?,
-                Next::Answer => connection.answer(&Echo, script)?,
-                Next::Close => return connection.finish(script),
+                Need::Bytes => connection.receive(script)?,
+                Need::Answer => connection.answer(&Echo, script)?,
+                Need::Close => return connection.finish(script),
             }
         }
     }
@@ -410,12 +410,12 @@ mod tests {
         let half = [GET, b"GET /quick HT"].concat();
         let mut script = Script::new(&[(0, &half), (5_000, b"TP/1.1\r\nHost: a\r\n\r\n")]);
         let mut connection = Connection::new(Limits::default());
-        assert_eq!(connection.advance(), Next::Bytes);
+        assert_eq!(connection.advance(), Need::Bytes);
         connection.receive(&mut script).expect("bytes arrive");
-        assert_eq!(connection.advance(), Next::Answer);
+        assert_eq!(connection.advance(), Need::Answer);
         connection.answer(&Echo, &mut script).expect("nothing is wrong");
         assert!(!connection.outbox.is_empty() && statuses(&script).is_empty());
-        assert_eq!(connection.advance(), Next::Bytes);
+        assert_eq!(connection.advance(), Need::Bytes);
         connection.receive(&mut script).expect("bytes arrive");
         assert_eq!((connection.outbox.is_empty(), statuses(&script)), (true, vec![200]));
     }
@@ -489,12 +489,12 @@ mod tests {
         let mut script = Script::new(&pieces);
         let mut connection = Connection::new(Limits::default());
         connection.receive(&mut script).expect("bytes arrive");
-        assert_eq!(connection.advance(), Next::Bytes);
+        assert_eq!(connection.advance(), Need::Bytes);
         script.standstill = standstill; // in the middle of a wait
         connection.receive(&mut script).expect("bytes arrive");
-        assert_eq!(connection.advance(), Next::Bytes);
+        assert_eq!(connection.advance(), Need::Bytes);
         connection.receive(&mut script).expect("bytes arrive");
-        assert_eq!(connection.advance(), Next::Answer);
+        assert_eq!(connection.advance(), Need::Answer);
         connection
             .answer(&Echo, &mut script)
             .and_then(|()| connection.flush(&mut script))

@@ -1,7 +1,9 @@
 //! A request whose body may still be arriving (stage 3's lasting form; the body is stage 8's).
 
+use core::net::{IpAddr, SocketAddr}; // from `core`: an address needs no sockets
 use std::cell::RefCell;
 use std::io::{self, BufRead, Read};
+use std::sync::Arc;
 
 use crate::message::body::{self, Decoder, Framing, TOO_LARGE};
 use crate::message::head::{Head, Version};
@@ -19,6 +21,18 @@ pub struct Request<'a> {
     message: &'a Message<'a>,
     /// What the parameters of the route's pattern stand for, such as `:id` in `/user/:id`.
     parameters: Vec<Parameter<'a>>,
+    peer: Option<SocketAddr>,
+    /// Who the request is from, and its name.
+    origin: Option<Origin>,
+}
+
+/// Who a request is from, and its name.
+#[derive(Debug, Clone)]
+pub(crate) struct Origin {
+    /// The address of the client, which may not be that of the peer, if that is a proxy.
+    pub(crate) client: IpAddr,
+    /// The name of the request.
+    pub(crate) id: Arc<str>,
 }
 
 /// The name of a parameter, and the part of the path that it stands for.
@@ -98,7 +112,7 @@ impl<'a> Message<'a> {
 
     /// Returns the request that this message is.
     pub(crate) fn request(&'a self) -> Request<'a> {
-        Request { message: self, parameters: Vec::new() }
+        Request { message: self, parameters: Vec::new(), peer: None, origin: None }
     }
 }
 
@@ -166,7 +180,34 @@ impl<'a> Request<'a> {
 
     /// Returns the same request, with these parameters.
     pub(crate) fn with_parameters(&self, parameters: Vec<Parameter<'a>>) -> Request<'a> {
-        Request { message: self.message, parameters }
+        Request { parameters, ..self.clone() }
+    }
+
+    /// Returns the address from which the request came, if a [`crate::Service`] has received it. From stage 17.
+    pub fn peer(&self) -> Option<SocketAddr> {
+        self.peer
+    }
+
+    /// Returns the address of the client: that of the peer, or the one that a trusted proxy gives. From stage 18.
+    pub fn client(&self) -> Option<IpAddr> {
+        let origin = self.origin.as_ref().map(|origin| origin.client);
+        origin.or_else(|| self.peer.map(|peer| peer.ip().to_canonical()))
+    }
+
+    /// Returns the name of the request, by which its line in the log can be found; empty without such a log. From
+    /// stage 18.
+    pub fn id(&self) -> &str {
+        self.origin.as_ref().map_or("", |origin| &origin.id)
+    }
+
+    /// Returns the same request, from this address.
+    pub(crate) fn with_peer(&self, peer: SocketAddr) -> Request<'a> {
+        Request { peer: Some(peer), ..self.clone() }
+    }
+
+    /// Returns the same request, from this client.
+    pub(crate) fn with_origin(&self, origin: Origin) -> Request<'a> {
+        Request { origin: Some(origin), ..self.clone() }
     }
 
     /// Returns the request line, such as `GET / HTTP/1.1`, as the client sent it.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::message::refused::Refused;
 use crate::message::response::Response;
-use crate::protocol::connection::{Connection, Handler, Next};
+use crate::protocol::connection::{Connection, Handler, Need};
 use crate::protocol::limits::Limits;
 use crate::protocol::request::Request;
 use crate::protocol::transport::{Transfer, Transport};
@@ -81,12 +81,12 @@ pub(crate) fn see<T>(request: &str, look: impl Fn(&Request) -> T) -> T {
     let mut connection = Connection::new(Limits::default());
     loop {
         match connection.advance() {
-            Next::Bytes => connection.receive(&mut script).expect("the script goes on"),
-            Next::Answer => {
+            Need::Bytes => connection.receive(&mut script).expect("the script goes on"),
+            Need::Answer => {
                 connection.answer(&handler, &mut script).expect("the script takes it");
                 return handler.1.into_inner().expect("there was a request");
             }
-            Next::Close => panic!("there was no request"),
+            Need::Close => panic!("there was no request"),
         }
     }
 }

@@ -1,26 +1,48 @@
 //! What the log says about each request (stage 4's lasting form).
 
 use std::fmt;
+use std::hash::{BuildHasher, RandomState};
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock};
+use std::time::Instant;
 
+use crate::message::quoted::quoted;
 use crate::message::refused::Refused;
 use crate::message::response::Response;
+use crate::message::timestamp::{apache, rfc3339};
 use crate::protocol::connection::Handler;
-use crate::protocol::request::Request;
-use crate::serve::log::log;
+use crate::protocol::request::{Origin, Request};
+use crate::serve::clock::milliseconds;
+use crate::serve::log::{self, LogFormat, log};
+use crate::serve::proxies::Proxies;
 
-/// A handler that writes a line about each answer to stderr. If it is quiet, it writes lines about
-/// errors only.
+/// Which answers get a line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Lines {
+    All,
+    /// Those with an error, and refusals.
+    Errors,
+    /// The refusals of what never reached the handler.
+    Refusals,
+}
+
+/// A handler that writes a line about each answer to stderr.
 pub(crate) struct Logged<F> {
     pub(crate) peer: SocketAddr,
-    pub(crate) is_quiet: bool,
+    pub(crate) lines: Lines,
     pub(crate) answer: F,
 }
 
 impl<F: Fn(Result<&Request, Refused>) -> Response> Handler for Logged<F> {
     fn answer(&self, request: &Request) -> Response {
-        let response = (self.answer)(Ok(request)).or_500();
-        if !self.is_quiet || response.status() >= 400 {
+        let response = (self.answer)(Ok(&request.with_peer(self.peer))).or_500();
+        let is_logged = match self.lines {
+            Lines::All => true,
+            Lines::Errors => response.status() >= 400,
+            Lines::Refusals => false,
+        };
+        if is_logged {
             let line = Quoted(request.line());
             log(format_args!("{} {line} {}", self.peer, response.summary()));
         }
@@ -33,6 +55,210 @@ impl<F: Fn(Result<&Request, Refused>) -> Response> Handler for Logged<F> {
         log(format_args!("{} {line} {}", self.peer, response.summary()));
         response
     }
+}
+
+/// How requests are logged, and whose word about the client counts. From stage 18.
+#[derive(Debug, Clone)]
+pub struct RequestLog {
+    /// The format of the lines.
+    pub format: LogFormat,
+    /// The proxies that are trusted.
+    pub proxies: Proxies,
+}
+
+/// A handler that gives each request a name, finds out who its client is, and writes a line about it when its answer
+/// has been sent.
+pub(crate) struct Traced<'s, F> {
+    pub(crate) peer: SocketAddr,
+    pub(crate) log: &'s RequestLog,
+    pub(crate) answer: F,
+}
+
+impl<F: Fn(Result<&Request, Refused>) -> Response> Handler for Traced<'_, F> {
+    fn answer(&self, request: &Request) -> Response {
+        let start = Instant::now();
+        let origin = self.origin(request);
+        let text = |name| request.header(name).map(<[u8]>::to_vec);
+        let entry = Entry {
+            peer: self.peer,
+            origin: origin.clone(),
+            line: request.line().to_owned(),
+            method: request.method().to_owned(),
+            target: request.target().to_owned(),
+            referer: text("Referer"),
+            agent: text("User-Agent"),
+            start,
+        };
+        let request = request.with_peer(self.peer).with_origin(origin);
+        self.finish(entry, (self.answer)(Ok(&request)))
+    }
+
+    fn refuse(&self, refused: Refused, received: &[u8]) -> Response {
+        let line = first_line(received);
+        let line = String::from_utf8_lossy(&line[..line.len().min(LOGGED)]).into_owned();
+        let mut words = line.split(' ').map(str::to_owned);
+        let (method, target) = (words.next(), words.next());
+        let origin = Origin { client: self.peer.ip().to_canonical(), id: new_id() };
+        let entry = Entry {
+            peer: self.peer,
+            origin,
+            method: method.unwrap_or_default(),
+            target: target.unwrap_or_default(),
+            line,
+            referer: None,
+            agent: None,
+            start: Instant::now(),
+        };
+        self.finish(entry, (self.answer)(Err(refused)))
+    }
+}
+
+impl<F> Traced<'_, F> {
+    fn origin(&self, request: &Request) -> Origin {
+        let peer = self.peer.ip().to_canonical();
+        let client = self.log.proxies.client(peer, request.headers());
+        let given = request.headers().only("X-Request-Id").filter(|id| is_id(id));
+        let given = given.filter(|_| self.log.proxies.trust(peer));
+        let given = given.and_then(|id| std::str::from_utf8(id).ok()).map(Arc::from);
+        Origin { client, id: given.unwrap_or_else(new_id) }
+    }
+
+    /// Adds the name of the request to its response, and the line to the log when that has been sent.
+    fn finish(&self, entry: Entry, response: Response) -> Response {
+        let mut response = response.or_500().header("X-Request-Id", entry.origin.id.to_string());
+        let format = self.log.format;
+        if format == LogFormat::Off {
+            return response;
+        }
+        let (status, note) = (response.status(), response.take_note());
+        response.when_sent(move |sent| {
+            let error = sent.as_ref().err().map(ToString::to_string);
+            let outcome =
+                Outcome { status, bytes: sent.as_ref().ok().copied(), error: note.or(error) };
+            log::write(&entry.in_format(format, &outcome));
+        })
+    }
+}
+
+/// The name of a request: the number of this run of the program, which is random, and the number of the request in it.
+fn new_id() -> Arc<str> {
+    static RUN: LazyLock<u64> = LazyLock::new(|| RandomState::new().hash_one(0));
+    static REQUESTS: AtomicU64 = AtomicU64::new(0);
+    format!("{:x}-{:x}", *RUN, REQUESTS.fetch_add(1, Ordering::Relaxed)).into()
+}
+
+/// Whether the name that a proxy has given to a request can be used as it is.
+fn is_id(id: &[u8]) -> bool {
+    let is_allowed = |byte: &u8| byte.is_ascii_alphanumeric() || b"._-".contains(byte);
+    (1..=64).contains(&id.len()) && id.iter().all(is_allowed)
+}
+
+/// What the log says about a request.
+struct Entry {
+    peer: SocketAddr,
+    origin: Origin,
+    line: String,
+    method: String,
+    target: String,
+    referer: Option<Vec<u8>>,
+    agent: Option<Vec<u8>>,
+    start: Instant,
+}
+
+/// What has become of a request.
+struct Outcome {
+    status: u16,
+    /// The bytes of the body, if all of it was sent.
+    bytes: Option<u64>,
+    error: Option<String>,
+}
+
+impl Entry {
+    fn in_format(&self, format: LogFormat, outcome: &Outcome) -> String {
+        match format {
+            LogFormat::Plain | LogFormat::Off => self.plain(outcome),
+            LogFormat::Combined => self.combined(outcome),
+            LogFormat::Json => {
+                let members = self.fields(outcome).into_iter();
+                let members: Vec<_> =
+                    members.map(|(name, value)| format!("\"{name}\":{value}")).collect();
+                format!("{{{}}}", members.join(","))
+            }
+            LogFormat::Logfmt => {
+                let fields = self.fields(outcome).into_iter();
+                let fields: Vec<_> =
+                    fields.map(|(name, value)| format!("{name}={value}")).collect();
+                fields.join(" ")
+            }
+        }
+    }
+
+    fn plain(&self, outcome: &Outcome) -> String {
+        let time = rfc3339(milliseconds());
+        let (peer, line, status) = (self.peer, Escaped(self.line.as_bytes()), outcome.status);
+        match &outcome.error {
+            None => format!("{time} {peer} \"{line}\" {status}"),
+            Some(error) => format!("{time} {peer} \"{line}\" {status} ({error})"),
+        }
+    }
+
+    fn combined(&self, outcome: &Outcome) -> String {
+        let text = |value: &Option<Vec<u8>>| Escaped(value.as_deref().unwrap_or(b"-")).to_string();
+        format!(
+            "{} - - [{}] \"{}\" {} {} \"{}\" \"{}\"",
+            self.origin.client,
+            apache(milliseconds()),
+            Escaped(self.line.as_bytes()),
+            outcome.status,
+            outcome.bytes.map_or("-".to_owned(), |bytes| bytes.to_string()),
+            text(&self.referer),
+            text(&self.agent),
+        )
+    }
+
+    /// The names and values for programs. A text is in quotes, as in JSON.
+    fn fields(&self, outcome: &Outcome) -> Vec<(&'static str, String)> {
+        let text = |value: &Option<Vec<u8>>| {
+            quoted(&String::from_utf8_lossy(value.as_deref().unwrap_or_default()))
+        };
+        let mut fields = vec![
+            ("time", quoted(&rfc3339(milliseconds()))),
+            ("request_id", quoted(&self.origin.id)),
+            ("peer", quoted(&self.peer.to_string())),
+            ("client", quoted(&self.origin.client.to_string())),
+            ("method", quoted(&self.method)),
+            ("target", quoted(&self.target)),
+            ("status", outcome.status.to_string()),
+            ("bytes", outcome.bytes.map_or("null".to_owned(), |bytes| bytes.to_string())),
+            ("duration_ms", format!("{:.3}", self.start.elapsed().as_secs_f64() * 1000.0)),
+            ("referer", text(&self.referer)),
+            ("user_agent", text(&self.agent)),
+        ];
+        fields.extend(outcome.error.as_ref().map(|error| ("error", quoted(error))));
+        fields
+    }
+}
+
+/// Bytes for a line that other programs read: printable ASCII as it is; quotes, backslashes and all else as `\x22`.
+struct Escaped<'a>(&'a [u8]);
+
+impl fmt::Display for Escaped<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        for part in self.0.split_inclusive(|byte| !is_plain(*byte)) {
+            let (last, plain) =
+                part.split_last().map_or((b' ', part), |(last, rest)| (*last, rest));
+            if is_plain(last) {
+                f.write_str(&String::from_utf8_lossy(part))?;
+            } else {
+                write!(f, "{}\\x{last:02X}", String::from_utf8_lossy(plain))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn is_plain(byte: u8) -> bool {
+    matches!(byte, b' '..=b'~') && byte != b'"' && byte != b'\\'
 }
 
 /// The most bytes of a request line that are logged.
@@ -48,7 +274,6 @@ impl fmt::Display for Quoted<'_> {
             most -= 1;
         }
         let line = &self.0[..most];
-        let is_plain = |byte| matches!(byte, b' '..=b'~') && byte != b'"' && byte != b'\\';
         if line.bytes().all(is_plain) {
             write!(f, "\"{line}\"") // the same as the other arm, but faster
         } else {
@@ -63,8 +288,63 @@ pub(crate) struct FirstLine<'a>(pub(crate) &'a [u8]);
 
 impl fmt::Display for FirstLine<'_> {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        let mut lines = self.0.split(|byte| b"\r\n".contains(byte));
-        let line = lines.find(|line| !line.is_empty()).unwrap_or_default();
+        let line = first_line(self.0);
         write!(f, "\"{}\"", line[..line.len().min(LOGGED)].escape_ascii())
+    }
+}
+
+fn first_line(received: &[u8]) -> &[u8] {
+    let mut lines = received.split(|byte| b"\r\n".contains(byte));
+    lines.find(|line| !line.is_empty()).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(line: &str, agent: &[u8]) -> Entry {
+        Entry {
+            peer: ([192, 0, 2, 1], 4242).into(),
+            origin: Origin { client: [192, 0, 2, 2].into(), id: "7-1".into() },
+            line: line.to_owned(),
+            method: "GET".to_owned(),
+            target: "/a".to_owned(),
+            referer: None,
+            agent: Some(agent.to_owned()),
+            start: Instant::now(),
+        }
+    }
+
+    const OUTCOME: Outcome = Outcome { status: 200, bytes: Some(5), error: None };
+
+    #[test]
+    fn a_line_has_the_fields_that_tools_expect() {
+        let entry = entry("GET /a HTTP/1.1", b"curl/8");
+        let line = entry.in_format(LogFormat::Combined, &OUTCOME);
+        assert!(line.starts_with("192.0.2.2 - - ["), "{line}");
+        assert!(line.ends_with(" +0000] \"GET /a HTTP/1.1\" 200 5 \"-\" \"curl/8\""), "{line}");
+        let line = entry.in_format(LogFormat::Json, &OUTCOME);
+        let middle = "\"request_id\":\"7-1\",\"peer\":\"192.0.2.1:4242\",\"client\":\"192.0.2.2\",\"method\":\"GET\",\
+                      \"target\":\"/a\",\"status\":200,\"bytes\":5,\"duration_ms\":";
+        assert!(line.starts_with("{\"time\":\"20") && line.contains(middle), "{line}");
+        assert!(line.ends_with(",\"referer\":\"\",\"user_agent\":\"curl/8\"}"), "{line}");
+        let failed = Outcome { status: 200, bytes: None, error: Some("gone".to_owned()) };
+        let line = entry.in_format(LogFormat::Logfmt, &failed);
+        assert!(
+            line.contains(" status=200 bytes=null ") && line.ends_with(" error=\"gone\""),
+            "{line}"
+        );
+    }
+
+    #[test]
+    fn what_a_client_sends_does_not_end_a_line() {
+        let entry = entry("GET /\"\\ HTTP/1.1", b"\" 1 2\n\x1b[2J\xff");
+        let line = entry.in_format(LogFormat::Combined, &OUTCOME);
+        assert!(line.contains("\"GET /\\x22\\x5C HTTP/1.1\""), "{line}");
+        assert!(line.ends_with("\"\\x22 1 2\\x0A\\x1B[2J\\xFF\""), "{line}");
+        for format in [LogFormat::Plain, LogFormat::Json, LogFormat::Logfmt] {
+            let line = entry.in_format(format, &OUTCOME);
+            assert!(!line.contains(['\n', '\x1b']), "{line}");
+        }
     }
 }

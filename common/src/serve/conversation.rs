@@ -4,11 +4,11 @@ use std::io;
 
 use crate::message::refused::Refused;
 use crate::message::response::Response;
-use crate::protocol::connection::{Closing, Connection, Handler, Next};
+use crate::protocol::connection::{Closing, Connection, Handler, Need};
 use crate::protocol::limits::Limits;
 use crate::protocol::request::{Request, Rules};
 use crate::protocol::transport::Transport;
-use crate::serve::access_log::Logged;
+use crate::serve::access_log::{Lines, Logged};
 use crate::transport::client::Client;
 use crate::transport::tcp::Tcp;
 
@@ -29,7 +29,7 @@ pub fn answer_all(client: &Client, answer: impl Fn(Result<&Request, Refused>) ->
         ..Limits::default()
     };
     let mut connection = Connection::with_rules(limits, Rules::Sound);
-    let handler = Logged { peer: client.peer(), is_quiet: false, answer };
+    let handler = Logged { peer: client.peer(), lines: Lines::All, answer };
     if let Err(error) = talk(&mut connection, &mut Tcp::new(client.stream()), &handler) {
         client.log(error);
     }
@@ -42,9 +42,9 @@ fn talk(
 ) -> io::Result<Closing> {
     loop {
         match connection.advance() {
-            Next::Bytes => connection.receive(transport)?,
-            Next::Answer => connection.answer(handler, transport)?,
-            Next::Close => return connection.finish(transport),
+            Need::Bytes => connection.receive(transport)?,
+            Need::Answer => connection.answer(handler, transport)?,
+            Need::Close => return connection.finish(transport),
         }
     }
 }

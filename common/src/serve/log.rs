@@ -4,10 +4,13 @@ use std::backtrace::{Backtrace, BacktraceStatus};
 use std::fmt::{Display, Write as _};
 use std::io::{self, Write as _};
 use std::panic;
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::message::quoted::quoted;
+use crate::message::timestamp::rfc3339;
+use crate::serve::clock::milliseconds;
 use crate::transport::client::Client;
 
 /// The most bytes that wait to be written. While there are more, new lines are dropped and counted.
@@ -18,6 +21,41 @@ const PAUSE: Duration = Duration::from_millis(5);
 
 /// How long the program waits for the log when it ends.
 const FLUSH_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// The format of the lines in the log. From stage 17.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people: time, address, request line and status.
+    Plain,
+    /// The format of Apache and nginx, which many programs read.
+    Combined,
+    /// A JSON object in each line.
+    Json,
+    /// `name=value` for each field.
+    Logfmt,
+    /// No lines about requests.
+    Off,
+}
+
+/// The format of lines that are not about a request. Without one, they have no time.
+static FORMAT: OnceLock<LogFormat> = OnceLock::new();
+
+/// From now on, lines that are not about a request have a time, and this format.
+pub(crate) fn set_format(format: LogFormat) {
+    let _ = FORMAT.set(format); // whoever comes first
+}
+
+/// A line that is not about a request.
+fn line(message: &dyn Display) -> String {
+    let message = message.to_string();
+    let Some(format) = FORMAT.get() else { return message };
+    let time = rfc3339(milliseconds());
+    match format {
+        LogFormat::Json => format!("{{\"time\":\"{time}\",\"message\":{}}}", quoted(&message)),
+        LogFormat::Logfmt => format!("time=\"{time}\" message={}", quoted(&message)),
+        LogFormat::Plain | LogFormat::Combined | LogFormat::Off => format!("{time} {message}"),
+    }
+}
 
 /// The lines to be written, and the state of the thread that writes them.
 struct Log {
@@ -57,12 +95,18 @@ static LOG: Log = Log {
 /// common::log(format_args!("{} clients", 3));
 /// ```
 pub fn log(message: impl Display) {
+    write(&line(&message));
+}
+
+/// Writes a line as it is, as [`log`] does.
+pub(crate) fn write(line: &str) {
     let mut state = LOG.lock();
     if state.lines.len() > MAX_WAITING {
         state.dropped += 1;
         return;
     }
-    let _ = writeln!(state.lines, "{message}");
+    state.lines.push_str(line);
+    state.lines.push('\n');
     match state.writer {
         Writer::Working => {}
         Writer::Waiting => LOG.has_lines.notify_one(),

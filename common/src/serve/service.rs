@@ -11,16 +11,16 @@ use std::time::Duration;
 use crate::message::head::Version;
 use crate::message::refused::Refused;
 use crate::message::response::{Recipient, Response, has_no_descriptor};
-use crate::protocol::connection::{Closing, Connection, Handler, Next};
+use crate::protocol::connection::{Closing, Connection, Handler, Need};
 use crate::protocol::limits::Limits;
 use crate::protocol::request::Request;
 use crate::protocol::transport::Transport;
-use crate::serve::access_log::Logged;
+use crate::serve::access_log::{Lines, Logged, RequestLog, Traced};
 use crate::serve::capacity;
 use crate::serve::clock;
 use crate::serve::helper::Helper;
 use crate::serve::lending::Lending;
-use crate::serve::log::log;
+use crate::serve::log::{self, log};
 use crate::serve::places::{Place, Places};
 use crate::serve::threads::cannot_accept;
 use crate::transport::listener::Listener;
@@ -53,7 +53,8 @@ pub struct Service {
 
 struct Shared {
     limits: Limits,
-    is_quiet: bool,
+    lines: Lines,
+    request_log: Option<RequestLog>,
     /// `None` once the service has been stopped. Then the port is free as soon as no thread waits for a
     /// connection.
     listener: Mutex<Option<Listener>>,
@@ -84,7 +85,8 @@ impl Service {
         listener.prepare(limits.idle_timeout)?;
         let shared = Shared {
             limits: Limits { max_connections, ..limits },
-            is_quiet: false,
+            lines: Lines::All,
+            request_log: None,
             address: listener.address(),
             listener: Mutex::new(Some(listener)),
             places: Places::new(max_connections),
@@ -100,9 +102,30 @@ impl Service {
 
     /// Sets whether only those requests are logged that are refused or fail.
     #[must_use]
-    pub fn quiet(mut self, is_quiet: bool) -> Service {
+    pub fn quiet(self, is_quiet: bool) -> Service {
+        self.logging(if is_quiet { Lines::Errors } else { Lines::All })
+    }
+
+    /// Leaves the log of what reaches the route to the route. From stage 17.
+    #[must_use]
+    pub fn without_request_log(self) -> Service {
+        self.logging(Lines::Refusals)
+    }
+
+    fn logging(mut self, lines: Lines) -> Service {
         if let Some(shared) = Arc::get_mut(&mut self.shared) {
-            shared.is_quiet = is_quiet;
+            shared.lines = lines;
+        }
+        self
+    }
+
+    /// Gives each request a name, which goes into its answer as `X-Request-Id`, and writes lines in this format: when
+    /// an answer has been sent, when the service starts and ends, and when something goes wrong. From stage 18.
+    #[must_use]
+    pub fn with_request_log(mut self, request_log: RequestLog) -> Service {
+        log::set_format(request_log.format);
+        if let Some(shared) = Arc::get_mut(&mut self.shared) {
+            shared.request_log = Some(request_log);
         }
         self
     }
@@ -131,13 +154,31 @@ impl Service {
         route: impl Fn(&Request) -> io::Result<Response> + Send + Sync + 'static,
     ) -> bool {
         let shared = self.shared;
+        let is_told = shared.request_log.is_some();
+        if is_told {
+            log(format_args!(
+                "serving on {}, {} clients at most",
+                shared.address, shared.limits.max_connections
+            ));
+        }
         let route: Arc<Route> = Arc::new(route);
         while !shared.is_stopping.load(Ordering::Acquire) && !start_worker(&shared, &route) {
             thread::sleep(crate::serve::threads::PAUSE); // there may be a thread then
         }
         shared.wait_for_stop();
+        if is_told {
+            log("stopping, after the requests that are being answered");
+        }
         let is_urgent = || shared.is_urgent.load(Ordering::Relaxed);
-        shared.places.close(shared.limits.stop_timeout, is_urgent)
+        let has_answered_all = shared.places.close(shared.limits.stop_timeout, is_urgent);
+        if is_told {
+            log(if has_answered_all {
+                "stopped"
+            } else {
+                "stopped, and not all requests were answered"
+            });
+        }
+        has_answered_all
     }
 }
 
@@ -261,18 +302,19 @@ impl Arrival<'_> {
     /// connection.
     fn serve(self, place: Place, connection: &mut Connection) -> io::Result<()> {
         connection.restart();
-        let handler = Logged {
-            peer: self.peer,
-            is_quiet: self.shared.is_quiet,
-            answer: |request: Result<&Request, Refused>| {
-                let response = finish(call(self.route, request));
-                let is_stopping = self.shared.is_stopping.load(Ordering::Relaxed);
-                if is_stopping { response.last() } else { response }
-            },
+        let (peer, lines) = (self.peer, self.shared.lines);
+        let answer = |request: Result<&Request, Refused>| {
+            let response = finish(call(self.route, request));
+            let is_stopping = self.shared.is_stopping.load(Ordering::Relaxed);
+            if is_stopping { response.last() } else { response }
+        };
+        let handler: &dyn Handler = match &self.shared.request_log {
+            Some(log) => &Traced { peer, log, answer },
+            None => &Logged { peer, lines, answer },
         };
         let tcp = Tcp::prepared(&self.stream);
         let mut transport = Lending::new(tcp, &self.stream, &self.shared.helper);
-        if let Closing::Lingering = talk(connection, &mut transport, &handler, &place)? {
+        if let Closing::Lingering = talk(connection, &mut transport, handler, &place)? {
             self.shared.helper.close_gently(Arc::clone(&self.stream), place);
         }
         Ok(())
@@ -292,7 +334,7 @@ fn talk(
 ) -> io::Result<Closing> {
     loop {
         match connection.advance() {
-            Next::Bytes => {
+            Need::Bytes => {
                 connection.flush(transport)?; // before it may be evicted: unsent bytes would be lost
                 let may_stay =
                     if connection.is_idle() { place.mark_idle() } else { place.mark_receiving() };
@@ -301,9 +343,9 @@ fn talk(
                 }
                 connection.receive(transport)?;
             }
-            Next::Answer if !place.mark_busy() => return Ok(Closing::Immediate),
-            Next::Answer => connection.answer(handler, transport)?,
-            Next::Close => return connection.finish(transport),
+            Need::Answer if !place.mark_busy() => return Ok(Closing::Immediate),
+            Need::Answer => connection.answer(handler, transport)?,
+            Need::Close => return connection.finish(transport),
         }
     }
 }
