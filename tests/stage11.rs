@@ -140,7 +140,7 @@ fn refuses_what_it_does_not_do() -> Check {
         ),
         (
             "POST /files/a HTTP/1.1",
-            "Content-Length: 1\r\nContent-Encoding: gzip\r\n",
+            "Content-Length: 1\r\nContent-Encoding: br\r\n",
             &[415],
             "The body is compressed. If you store it as it is, the file is compressed and nothing says so. \
              Answer 415 Unsupported Media Type, a rule of this course.",

@@ -57,7 +57,14 @@ pub struct Args {
     pub rate: Option<u32>,
     /// The proxies whose word about the client counts, from `--trusted-proxy`.
     pub proxies: Proxies,
+    /// How many bytes a body of JSON, or a form, may have, from `--max-json`.
+    pub max_json: u64,
+    /// Whether a record can only be changed by who says which version it has seen, from `--require-if-match`.
+    pub require_if_match: bool,
 }
+
+/// The default of [`Args::max_json`], in bytes.
+const MAX_JSON: u64 = 1024 * 1024;
 
 impl Args {
     /// Binds [`Args::port`] of 127.0.0.1 and announces the address on stdout.
@@ -113,7 +120,7 @@ impl Args {
         app.share(Cors::new(self.origins.clone(), self.allow_credentials)?);
         let app = app.checked()?;
         let log = RequestLog { format: self.log, proxies: self.proxies.clone() };
-        let service = self.service()?.with_request_log(log);
+        let service = self.service()?.with_request_log(log).unpacking();
         on_stop(service.stopper())?;
         app.run(service).map(drop)
     }
@@ -167,6 +174,22 @@ pub fn run_with_middleware(serve: impl FnOnce(&Args) -> io::Result<()>) -> ExitC
 /// [`run`]. From stage 18.
 pub fn run_app(serve: impl FnOnce(&Args) -> io::Result<()>) -> ExitCode {
     start(app_command(), serve)
+}
+
+/// Runs a server with the options of [`run_app`], and with `--max-json` and `--require-if-match`. Errors are handled as
+/// in [`run`]. From stage 18.
+pub fn run_api(serve: impl FnOnce(&Args) -> io::Result<()>) -> ExitCode {
+    let max_json = Arg::new("max-json")
+        .long("max-json")
+        .value_name("BYTES")
+        .default_value(MAX_JSON.to_string())
+        .value_parser(value_parser!(u64).range(1..=u64::from(u32::MAX)))
+        .help("Refuse larger bodies of JSON, and larger forms, with 413");
+    let require = Arg::new("require-if-match")
+        .long("require-if-match")
+        .action(ArgAction::SetTrue)
+        .help("Refuse with 428 to change a record for a client that does not say which version it has seen");
+    start(app_command().arg(max_json).arg(require), serve)
 }
 
 fn app_command() -> Command {
@@ -377,6 +400,8 @@ fn chosen_args(matches: &ArgMatches) -> Result<Args, String> {
         origins,
         allow_credentials: flag("allow-credentials"),
         rate: matches.try_get_one("rate").ok().flatten().copied(),
+        max_json: matches.try_get_one("max-json").ok().flatten().copied().unwrap_or(MAX_JSON),
+        require_if_match: flag("require-if-match"),
         proxies: Proxies::new(proxies.into_iter().flatten().copied()),
     })
 }

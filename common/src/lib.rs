@@ -177,7 +177,7 @@ mod transport {
 pub use app::application::{App, Next};
 pub use app::routes::earlier_routes;
 pub use args::{
-    Args, announce, run, run_app, run_with_caching, run_with_directory, run_with_limits,
+    Args, announce, run, run_api, run_app, run_with_caching, run_with_directory, run_with_limits,
     run_with_middleware, run_with_site,
 };
 pub use content::caching::{Outcome, Validators, cached, evaluate, may_change};
@@ -192,12 +192,12 @@ pub use message::date::HttpDate;
 pub use message::file::{FilePart, FileState, OpenFile};
 pub use message::head::{Head, HeadParser, MAX_FIELDS, MAX_HEAD, MAX_TARGET, Version};
 pub use message::headers::Headers;
-pub use message::query::query_pairs;
+pub use message::query::{form_pairs, query_pairs};
 pub use message::quoted::quoted;
 pub use message::refused::Refused;
-pub use message::response::Response;
+pub use message::response::{Response, reason};
 pub use message::stream::Stream;
-pub use message::target::{Rest, Target, is_authority};
+pub use message::target::{Rest, Target, is_authority, path_of};
 pub use protocol::buffer::{Buffer, read_head};
 pub use protocol::connection::{Closing, Connection, Handler, Need};
 pub use protocol::limits::Limits;

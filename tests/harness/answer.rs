@@ -10,6 +10,9 @@ use crate::{show, text};
 /// How long to wait for surplus bytes after an answer on a connection that stays open.
 const SURPLUS: Duration = Duration::from_millis(10);
 
+/// The longest body that a check takes into memory, in bytes.
+const MAX_BODY: usize = 64 * 1024 * 1024;
+
 /// The chapter that explains how a client finds the end of a body.
 pub(crate) const LENGTHS: &str = "docs/04-echo.md";
 
@@ -289,6 +292,12 @@ fn read_length(
     length: usize,
     begin: Instant,
 ) -> Result<(Vec<u8>, usize), Failure> {
+    if length > MAX_BODY {
+        let problem = format!(
+            "the answer has {length} bytes, which is far more than this check has asked for"
+        );
+        return Err(Failure::new(problem));
+    }
     let start = head.end;
     let end = start + length;
     while connection.unread().len() < end {

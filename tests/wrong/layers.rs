@@ -85,7 +85,8 @@ impl Server {
             String::from_utf8_lossy(request.header("Origin").unwrap_or_default()).into_owned();
         let asks = request.header("Access-Control-Request-Method").is_some();
         let is_preflight = request.method() == "OPTIONS"
-            && (!origin.is_empty() && asks || is("every-options-is-a-preflight"))
+            && !origin.is_empty()
+            && (asks || is("every-options-is-a-preflight"))
             && !is("preflights-go-to-the-routes");
         let allowed = self.cors.allowed(&origin);
         let response = match (&allowed, is_preflight) {

@@ -6,7 +6,7 @@ mod mistake;
 use std::io;
 use std::process::ExitCode;
 
-use common::{Countdown, Directory, Refused, Request, Response, query_pairs};
+use common::{Countdown, Directory, Refused, Request, Response, Site, query_pairs};
 use mistake::is;
 
 /// The method, the pattern and the number of each route. Of those that fit, the first one answers.
@@ -39,17 +39,23 @@ enum Route {
 
 fn main() -> ExitCode {
     common::run_with_caching(|args| {
-        let files = args.files();
-        args.service()?.run(move |request| answer(request, &files));
+        let (files, max_age) = (args.files(), args.max_age);
+        let site = Site::new(args.site()).list_folders(args.list);
+        args.service()?.run(move |request| {
+            let response = match answer(request, &files)? {
+                Some(response) => response,
+                None => site.answer(request)?,
+            };
+            let response = common::cached(request, response, max_age, common::now());
+            Ok(common::ranged(request, response, common::now()))
+        });
         Ok(())
     })
 }
 
-fn answer(request: &Request, files: &Directory) -> io::Result<Response> {
+/// The answer of a route, or of the router; `None` if no route fits.
+fn answer(request: &Request, files: &Directory) -> io::Result<Option<Response>> {
     let path = path_of(request);
-    if path == "/" {
-        return Ok(Response::ok());
-    }
     let mut routes = ROUTES;
     if is("the-first-one-wins") {
         routes.reverse();
@@ -75,13 +81,13 @@ fn answer(request: &Request, files: &Directory) -> io::Result<Response> {
     if let Some((_, route, values)) =
         fitting.iter().find(|(of_route, ..)| *of_route == method || is("any-method-will-do"))
     {
-        return call(request, files, *route, values);
+        return call(request, files, *route, values).map(Some);
     }
     if is("405-for-everything") && fitting.is_empty() && method != "GET" {
-        return Ok(Response::new(405).header("Allow", "GET, HEAD, OPTIONS, POST"));
+        return Ok(Some(Response::new(405).header("Allow", "GET, HEAD, OPTIONS, POST")));
     }
     if fitting.is_empty() {
-        return Ok(moved(request, &path).unwrap_or_else(Response::not_found));
+        return Ok(moved(request, &path));
     }
     let mut allowed: Vec<_> = fitting.iter().map(|(method, ..)| *method).collect();
     if is("allows-the-first-only") {
@@ -89,12 +95,12 @@ fn answer(request: &Request, files: &Directory) -> io::Result<Response> {
     }
     allowed.extend((allowed.contains(&"GET") && !is("forgets-head")).then_some("HEAD"));
     let allow = allowed.join(", ") + ", OPTIONS";
-    Ok(match method {
+    Ok(Some(match method {
         _ if is("404-for-other-methods") => Response::not_found(),
         "OPTIONS" if !is("options-are-not-allowed") => Response::ok().header("Allow", allow),
         _ if is("405-without-allow") => Response::new(405),
         _ => Response::new(405).header("Allow", allow),
-    })
+    }))
 }
 
 /// The path that routes are looked up with.
@@ -163,7 +169,8 @@ fn decode(part: &str) -> io::Result<String> {
 fn moved(request: &Request, path: &str) -> Option<Response> {
     let other = path.strip_suffix('/').map_or_else(|| format!("{path}/"), str::to_owned);
     let exists = ROUTES.iter().any(|(_, pattern, _)| fit(pattern, &other).is_some());
-    if is("never-redirects") || !exists && !is("redirects-whatever-comes") {
+    let is_taken_for_one = is("redirects-whatever-comes") && path.starts_with("//");
+    if is("never-redirects") || !exists && !is_taken_for_one {
         return None;
     }
     let query = request.query_string().filter(|_| !is("redirects-without-the-query"));

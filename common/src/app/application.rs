@@ -114,6 +114,33 @@ impl App {
         self.route("POST", pattern, handler);
     }
 
+    /// Adds a route for PUT: see [`App::route`].
+    pub fn put(
+        &mut self,
+        pattern: &'static str,
+        handler: impl Fn(&Request) -> io::Result<Response> + Send + Sync + 'static,
+    ) {
+        self.route("PUT", pattern, handler);
+    }
+
+    /// Adds a route for PATCH: see [`App::route`].
+    pub fn patch(
+        &mut self,
+        pattern: &'static str,
+        handler: impl Fn(&Request) -> io::Result<Response> + Send + Sync + 'static,
+    ) {
+        self.route("PATCH", pattern, handler);
+    }
+
+    /// Adds a route for DELETE: see [`App::route`].
+    pub fn delete(
+        &mut self,
+        pattern: &'static str,
+        handler: impl Fn(&Request) -> io::Result<Response> + Send + Sync + 'static,
+    ) {
+        self.route("DELETE", pattern, handler);
+    }
+
     /// Sets the function that answers requests for paths that have no route. At first they get 404.
     pub fn fallback(
         &mut self,

@@ -197,6 +197,15 @@ impl Directory {
         self.store_name(&name.file_name()?, length, content, Some(&condition))
     }
 
+    /// Stores content under this relative path, as [`Directory::store`] does. From stage 18.
+    ///
+    /// # Errors
+    ///
+    /// As [`Directory::store`].
+    pub fn store_as(&self, name: &Path, content: impl Read) -> io::Result<()> {
+        self.store_name(name, None, content, None)
+    }
+
     /// Stores content that was decoded by hand, as [`Directory::store`] does.
     ///
     /// # Errors

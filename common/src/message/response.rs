@@ -202,6 +202,11 @@ impl Response {
         Response::ok().body("text/html; charset=utf-8", Content::Bytes(page.into_bytes()))
     }
 
+    /// Creates a 200 response with a body of this type. From stage 18.
+    pub fn of_type(content_type: &'static str, body: impl Into<Vec<u8>>) -> Response {
+        Response::ok().body(content_type, Content::Bytes(body.into()))
+    }
+
     /// Creates a 200 response with JSON (RFC 8259), which is always UTF-8. From stage 16.
     pub fn json(text: impl Into<Vec<u8>>) -> Response {
         Response::ok().body("application/json", Content::Bytes(text.into()))
@@ -579,7 +584,7 @@ pub(crate) fn has_no_descriptor(error: &io::Error) -> bool {
 }
 
 /// Returns the reason phrase that RFC 9110, section 15, recommends for a status code.
-pub(crate) fn reason(status: u16) -> &'static str {
+pub fn reason(status: u16) -> &'static str {
     match status {
         200 => "OK",
         201 => "Created",

@@ -265,6 +265,24 @@ pub(crate) fn escape(part: &[u8]) -> Option<(u8, &[u8])> {
     Some((u8::try_from(digit(high)? * 16 + digit(low)?).ok()?, rest))
 }
 
+/// Returns the path of a name below a prefix, with escapes for what a path cannot contain, and for slashes. From stage
+/// 18.
+///
+/// ```
+/// assert_eq!(common::path_of("/files/", "a b/c.txt"), "/files/a%20b%2Fc.txt");
+/// ```
+pub fn path_of(prefix: &str, name: &str) -> String {
+    let mut path = prefix.to_owned();
+    for byte in name.bytes() {
+        match byte {
+            byte if is_pchar(byte) && byte != b'%' => path.push(char::from(byte)),
+            // Writing to memory does not fail.
+            _ => drop(write!(path, "%{byte:02X}")),
+        }
+    }
+    path
+}
+
 /// Returns the target of a redirect to a path of this server (a `path-absolute` with a query, RFC 3986, section 4.2).
 /// The path has no slash at its beginning, and is not decoded. If it were, `%2Fevil.example` would become
 /// `//evil.example`, which is another host.

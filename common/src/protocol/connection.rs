@@ -90,6 +90,12 @@ impl Connection {
         Connection::with_rules(limits, Rules::All)
     }
 
+    /// Creates a connection to a client that may send compressed bodies. They are unpacked when they are read. From
+    /// stage 18.
+    pub fn unpacking(limits: Limits) -> Connection {
+        Connection::with_rules(limits, Rules::Packed)
+    }
+
     pub(crate) fn with_rules(limits: Limits, rules: Rules) -> Connection {
         Connection {
             limits,
@@ -247,6 +253,8 @@ impl Connection {
             Ok(meaning) => {
                 let limit = self.limits.max_body;
                 let message = Message::new(head, meaning, window, &mut line, limit);
+                let is_unpacked = self.rules == Rules::Packed;
+                let message = if is_unpacked { message.unpacking() } else { message };
                 let request = message.request();
                 conclude(&request, handler.answer(&request))
             }
@@ -309,8 +317,8 @@ fn checked<'a>(
     limits: &Limits,
 ) -> Result<(Target<'a>, Framing), Refused> {
     let meaning = interpret(head, rules)?;
-    if rules == Rules::All {
-        rules::check_all(head, meaning.1, limits.max_body)?;
+    if rules != Rules::Sound {
+        rules::check_all(head, meaning.1, rules, limits.max_body)?;
     }
     Ok(meaning)
 }

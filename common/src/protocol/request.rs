@@ -5,6 +5,8 @@ use std::cell::RefCell;
 use std::io::{self, BufRead, Read};
 use std::sync::Arc;
 
+use flate2::read::MultiGzDecoder;
+
 use crate::message::body::{self, Decoder, Framing, TOO_LARGE};
 use crate::message::head::{Head, Version};
 use crate::message::headers::{Headers, Known};
@@ -43,6 +45,8 @@ pub(crate) struct Message<'a> {
     head: Head<'a>,
     target: Target<'a>,
     framing: Framing,
+    /// Whether the body is compressed, and is unpacked when it is read.
+    is_packed: bool,
     /// What comes after the head. Reading a body changes it, and each read borrows it until the read is
     /// done.
     incoming: RefCell<Incoming<'a>>,
@@ -71,6 +75,8 @@ pub(crate) enum Rules {
     Sound,
     /// The rules of stage 13: all rules, and bodies may come in chunks.
     All,
+    /// The rules of stage 19: the same, and bodies may be compressed.
+    Packed,
 }
 
 /// Returns what a head means: its target, and how its body ends.
@@ -107,7 +113,13 @@ impl<'a> Message<'a> {
             awaits_continue,
             has_failed: false,
         };
-        Message { head, target, framing, incoming: RefCell::new(incoming) }
+        Message { head, target, framing, is_packed: false, incoming: RefCell::new(incoming) }
+    }
+
+    /// Unpacks the body if it is compressed.
+    pub(crate) fn unpacking(self) -> Message<'a> {
+        let is_packed = self.head.headers.list("Content-Encoding").any(is_gzip);
+        Message { is_packed, ..self }
     }
 
     /// Returns the request that this message is.
@@ -274,7 +286,16 @@ impl<'a> Request<'a> {
         match self.message.framing {
             Framing::None => Err(Refused { status: 411, why: "the request has no Content-Length" }),
             Framing::Length(length) if length > limit => Err(TOO_LARGE),
-            _ => Ok(Body { request: self }),
+            _ => Ok(self.content(limit)),
+        }
+    }
+
+    /// Returns a reader for the body, whatever its framing.
+    fn content(&self, limit: u64) -> Body<'_, 'a> {
+        let packed = Packed { request: self };
+        match self.message.is_packed {
+            true => Body(Content::Gzip(Box::new(MultiGzDecoder::new(packed)), limit)),
+            false => Body(Content::Plain(packed)),
         }
     }
 
@@ -320,7 +341,7 @@ impl<'a> Request<'a> {
         if self.unread() == Some(0) {
             return Ok(()); // saves the memory that a copy takes
         }
-        io::copy(&mut Body { request: self }, &mut io::sink()).map(drop)
+        io::copy(&mut Packed { request: self }, &mut io::sink()).map(drop)
     }
 }
 
@@ -338,18 +359,61 @@ fn expects_continue(head: &Head) -> bool {
 /// A client that sent `Expect: 100-continue` gets `100 Continue` when the body is first read. If the
 /// client leaves too early, or is too slow, reading fails with a [`Refused`]: a part is never mistaken
 /// for the whole.
-pub struct Body<'r, 'a> {
+pub struct Body<'r, 'a>(Content<'r, 'a>);
+
+enum Content<'r, 'a> {
+    Plain(Packed<'r, 'a>),
+    /// What is unpacked, and how many bytes of it are accepted yet.
+    Gzip(Box<MultiGzDecoder<Packed<'r, 'a>>>, u64),
+}
+
+/// The body as it was sent, perhaps compressed.
+struct Packed<'r, 'a> {
     request: &'r Request<'a>,
 }
 
 impl Body<'_, '_> {
     /// Returns how many bytes the body has, if the request states it.
     pub fn length(&self) -> Option<u64> {
-        self.request.content_length()
+        match &self.0 {
+            Content::Plain(body) => body.request.content_length(),
+            Content::Gzip(..) => None,
+        }
     }
 }
 
 impl Read for Body<'_, '_> {
+    /// A compressed body is unpacked. What counts for the limit is its length after that, so that a small body that
+    /// becomes very large does no harm.
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let (source, left) = match &mut self.0 {
+            Content::Plain(body) => return body.read(buffer),
+            Content::Gzip(source, left) => (source, left),
+        };
+        let count = source.read(buffer).map_err(unpacking_failed)?;
+        *left = left.checked_sub(count as u64).ok_or(TOO_LARGE)?;
+        Ok(count)
+    }
+}
+
+/// Turns an error of the decoder into a refusal: the client has sent something else than it said.
+fn unpacking_failed(error: io::Error) -> io::Error {
+    match error.kind() {
+        io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof
+            if Refused::inside(&error).is_none() =>
+        {
+            bad_request("the body is not compressed as its Content-Encoding says").into()
+        }
+        _ => error,
+    }
+}
+
+/// Whether a content coding is gzip, by either of its names (RFC 9110, section 8.4.1.3).
+pub(crate) fn is_gzip(coding: &[u8]) -> bool {
+    coding.eq_ignore_ascii_case(b"gzip") || coding.eq_ignore_ascii_case(b"x-gzip")
+}
+
+impl Read for Packed<'_, '_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let in_use = |_| io::Error::other("what follows this head is being read already");
         self.request.message.incoming.try_borrow_mut().map_err(in_use)?.read(buffer)

@@ -5,7 +5,7 @@ use crate::message::head::{Head, Version};
 use crate::message::headers::Known;
 use crate::message::refused::{Refused, bad_request};
 use crate::message::target::is_authority;
-use crate::protocol::request::Request;
+use crate::protocol::request::{Request, Rules, is_gzip};
 
 /// Refuses a request that breaks a rule of the protocol, or asks for something that this server does not
 /// do, whatever the resource.
@@ -18,19 +18,25 @@ use crate::protocol::request::Request;
 /// section 14.5), and 415 for a `Content-Encoding` other than `identity`, which this server does not
 /// decode.
 pub fn check(request: &Request) -> Result<(), Refused> {
-    check_head(request.head())
+    check_rest(request.head(), Rules::All)
 }
 
-/// Refuses what [`check`] refuses, and a body with a length above `max_body`, with 413.
-pub(crate) fn check_all(head: &Head, framing: Framing, max_body: u64) -> Result<(), Refused> {
-    check_head(head)?;
+/// Refuses what [`check`] refuses, and a body with a length above `max_body`, with 413. A body may be compressed if
+/// these rules allow it.
+pub(crate) fn check_all(
+    head: &Head,
+    framing: Framing,
+    rules: Rules,
+    max_body: u64,
+) -> Result<(), Refused> {
+    check_rest(head, rules)?;
     match framing {
         Framing::Length(length) if length > max_body => Err(TOO_LARGE),
         _ => Ok(()),
     }
 }
 
-fn check_head(head: &Head) -> Result<(), Refused> {
+fn check_rest(head: &Head, rules: Rules) -> Result<(), Refused> {
     check_host(head)?;
     if !is_method(head.method) {
         return Err(Refused { status: 501, why: "this server does not know the method" });
@@ -39,20 +45,31 @@ fn check_head(head: &Head) -> Result<(), Refused> {
     if expectations.any(|it| !it.eq_ignore_ascii_case(b"100-continue")) {
         return Err(Refused { status: 417, why: "100-continue is all that can be expected here" });
     }
-    if head.method == "POST" { check_content(head) } else { Ok(()) }
+    if matches!(head.method, "POST" | "PUT" | "PATCH") {
+        check_content(head, rules)
+    } else {
+        Ok(())
+    }
 }
 
 /// Refuses a body that is a part of something, or is encoded.
-fn check_content(head: &Head) -> Result<(), Refused> {
+fn check_content(head: &Head, rules: Rules) -> Result<(), Refused> {
     if head.headers.get("Content-Range").is_some() {
         return Err(bad_request("the body is a part of something, and this server takes wholes"));
     }
     let mut codings = head.headers.list("Content-Encoding");
-    if codings.any(|coding| !coding.eq_ignore_ascii_case(b"identity")) {
-        return Err(Refused { status: 415, why: "this server does not decode a Content-Encoding" });
+    let mut codings = codings.by_ref().filter(|coding| !coding.eq_ignore_ascii_case(b"identity"));
+    match (codings.next(), codings.next()) {
+        (None, _) => Ok(()),
+        (Some(coding), None) if rules == Rules::Packed && is_gzip(coding) => Ok(()),
+        _ if rules == Rules::Packed => Err(UNKNOWN_CODING),
+        _ => Err(Refused { status: 415, why: "this server does not decode a Content-Encoding" }),
     }
-    Ok(())
 }
+
+/// The refusal of a content coding by a server that knows another one, gzip.
+pub(crate) const UNKNOWN_CODING: Refused =
+    Refused { status: 415, why: "only gzip is decoded here" };
 
 /// Whether this is a method of RFC 9110, section 9, or of RFC 5789. `CONNECT` is not among them: it is
 /// for proxies.
@@ -100,8 +117,27 @@ mod tests {
             let bytes = format!("{lines}\r\n");
             let mut parser = HeadParser::new();
             parser.advance(bytes.as_bytes()).expect("valid").expect("complete");
-            let outcome = check_head(&parser.head(bytes.as_bytes()));
+            let outcome = check_rest(&parser.head(bytes.as_bytes()), Rules::All);
             assert_eq!(outcome.map_or_else(|it| it.status, |()| 200), status, "{lines}");
+        }
+    }
+
+    #[test]
+    fn one_coding_is_known_where_bodies_are_unpacked() {
+        for (value, expected) in [
+            ("gzip", Ok(())),
+            ("X-GZIP", Ok(())),
+            ("identity", Ok(())),
+            ("identity, gzip", Ok(())),
+            ("gzip, gzip", Err(UNKNOWN_CODING)),
+            ("br", Err(UNKNOWN_CODING)),
+            ("gzip, br", Err(UNKNOWN_CODING)),
+        ] {
+            let head = format!("PUT / HTTP/1.1\r\nHost: a\r\nContent-Encoding: {value}\r\n\r\n");
+            let mut parser = HeadParser::new();
+            parser.advance(head.as_bytes()).expect("valid").expect("complete");
+            let outcome = check_rest(&parser.head(head.as_bytes()), Rules::Packed);
+            assert_eq!(outcome, expected, "{value}");
         }
     }
 
@@ -110,6 +146,6 @@ mod tests {
         let bytes = b"GET / HTTP/1.1\r\nHost: a\r\nExpect: \xff\r\n\r\n";
         let mut parser = HeadParser::new();
         parser.advance(bytes).expect("valid").expect("complete");
-        assert_eq!(check_head(&parser.head(bytes)).map_err(|it| it.status), Err(417));
+        assert_eq!(check_rest(&parser.head(bytes), Rules::All).map_err(|it| it.status), Err(417));
     }
 }

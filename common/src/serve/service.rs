@@ -14,6 +14,7 @@ use crate::message::response::{Recipient, Response, has_no_descriptor};
 use crate::protocol::connection::{Closing, Connection, Handler, Need};
 use crate::protocol::limits::Limits;
 use crate::protocol::request::Request;
+use crate::protocol::rules::UNKNOWN_CODING;
 use crate::protocol::transport::Transport;
 use crate::serve::access_log::{Lines, Logged, RequestLog, Traced};
 use crate::serve::capacity;
@@ -55,6 +56,7 @@ struct Shared {
     limits: Limits,
     lines: Lines,
     request_log: Option<RequestLog>,
+    unpacks: bool,
     /// `None` once the service has been stopped. Then the port is free as soon as no thread waits for a
     /// connection.
     listener: Mutex<Option<Listener>>,
@@ -87,6 +89,7 @@ impl Service {
             limits: Limits { max_connections, ..limits },
             lines: Lines::All,
             request_log: None,
+            unpacks: false,
             address: listener.address(),
             listener: Mutex::new(Some(listener)),
             places: Places::new(max_connections),
@@ -110,6 +113,15 @@ impl Service {
     #[must_use]
     pub fn without_request_log(self) -> Service {
         self.logging(Lines::Refusals)
+    }
+
+    /// Unpacks bodies that are compressed with gzip. Without that, they are refused with 415. From stage 18.
+    #[must_use]
+    pub fn unpacking(mut self) -> Service {
+        if let Some(shared) = Arc::get_mut(&mut self.shared) {
+            shared.unpacks = true;
+        }
+        self
     }
 
     fn logging(mut self, lines: Lines) -> Service {
@@ -227,7 +239,10 @@ fn start_worker(shared: &Arc<Shared>, route: &Arc<Route>) -> bool {
 /// So a connection is never handed from one thread to another, which would take longer than to answer a
 /// small request.
 fn work(shared: &Arc<Shared>, route: &Arc<Route>) {
-    let mut connection = Connection::new(shared.limits);
+    let mut connection = match shared.unpacks {
+        true => Connection::unpacking(shared.limits),
+        false => Connection::new(shared.limits),
+    };
     while let Some(accepted) = shared.accept() {
         match accepted {
             Ok((stream, peer)) => {
@@ -354,13 +369,24 @@ fn talk(
 fn call(route: &Arc<Route>, request: Result<&Request, Refused>) -> Response {
     let request = match request {
         Ok(request) => request,
-        Err(refused) => return Response::refused(refused),
+        Err(refused) => return refusal(refused),
     };
     // What a panic leaves behind is not used again: the connection ends.
     let answered = panic::catch_unwind(AssertUnwindSafe(|| route(request)));
     answered
         .map(|response| response.unwrap_or_else(Response::failed))
         .unwrap_or_else(|_| Response::refused(MISTAKE))
+}
+
+/// The response to a request that breaks a rule. If it is the content coding, the client is told which one is known
+/// (RFC 9110, section 12.5.3).
+fn refusal(refused: Refused) -> Response {
+    let response = Response::refused(refused);
+    if refused == UNKNOWN_CODING {
+        response.header("Accept-Encoding", "gzip, identity")
+    } else {
+        response
+    }
 }
 
 const MISTAKE: Refused = Refused { status: 500, why: "this server has made a mistake" };
