@@ -61,6 +61,8 @@ pub struct Args {
     pub max_json: u64,
     /// Whether a record can only be changed by who says which version it has seen, from `--require-if-match`.
     pub require_if_match: bool,
+    /// The file in which records are kept, from `--store`.
+    pub store: Option<PathBuf>,
 }
 
 /// The default of [`Args::max_json`], in bytes.
@@ -179,17 +181,32 @@ pub fn run_app(serve: impl FnOnce(&Args) -> io::Result<()>) -> ExitCode {
 /// Runs a server with the options of [`run_app`], and with `--max-json` and `--require-if-match`. Errors are handled as
 /// in [`run`]. From stage 18.
 pub fn run_api(serve: impl FnOnce(&Args) -> io::Result<()>) -> ExitCode {
-    let max_json = Arg::new("max-json")
-        .long("max-json")
-        .value_name("BYTES")
-        .default_value(MAX_JSON.to_string())
-        .value_parser(value_parser!(u64).range(1..=u64::from(u32::MAX)))
-        .help("Refuse larger bodies of JSON, and larger forms, with 413");
-    let require = Arg::new("require-if-match")
-        .long("require-if-match")
-        .action(ArgAction::SetTrue)
-        .help("Refuse with 428 to change a record for a client that does not say which version it has seen");
-    start(app_command().arg(max_json).arg(require), serve)
+    start(app_command().args(api()), serve)
+}
+
+/// Runs a server with the options of [`run_api`], and with `--store`. Errors are handled as in [`run`]. From stage 19.
+pub fn run_store(serve: impl FnOnce(&Args) -> io::Result<()>) -> ExitCode {
+    let store = Arg::new("store")
+        .long("store")
+        .value_name("FILE")
+        .value_parser(value_parser!(PathBuf))
+        .help("Keep the records in this file; without it, they are gone when the server ends");
+    start(app_command().args(api()).arg(store), serve)
+}
+
+fn api() -> [Arg; 2] {
+    [
+        Arg::new("max-json")
+            .long("max-json")
+            .value_name("BYTES")
+            .default_value(MAX_JSON.to_string())
+            .value_parser(value_parser!(u64).range(1..=u64::from(u32::MAX)))
+            .help("Refuse larger bodies of JSON, and larger forms, with 413"),
+        Arg::new("require-if-match")
+            .long("require-if-match")
+            .action(ArgAction::SetTrue)
+            .help("Refuse with 428 to change a record for a client that does not say which version it has seen"),
+    ]
 }
 
 fn app_command() -> Command {
@@ -402,6 +419,7 @@ fn chosen_args(matches: &ArgMatches) -> Result<Args, String> {
         rate: matches.try_get_one("rate").ok().flatten().copied(),
         max_json: matches.try_get_one("max-json").ok().flatten().copied().unwrap_or(MAX_JSON),
         require_if_match: flag("require-if-match"),
+        store: path("store").cloned(),
         proxies: Proxies::new(proxies.into_iter().flatten().copied()),
     })
 }

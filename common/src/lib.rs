@@ -177,8 +177,8 @@ mod transport {
 pub use app::application::{App, Next};
 pub use app::routes::earlier_routes;
 pub use args::{
-    Args, announce, run, run_api, run_app, run_with_caching, run_with_directory, run_with_limits,
-    run_with_middleware, run_with_site,
+    Args, announce, run, run_api, run_app, run_store, run_with_caching, run_with_directory,
+    run_with_limits, run_with_middleware, run_with_site,
 };
 pub use content::caching::{Outcome, Validators, cached, evaluate, may_change};
 pub use content::countdown::Countdown;

@@ -350,6 +350,11 @@ impl Server {
         Connection::new(connected.map_err(failed)?).map_err(|failure| self.finish(failure))
     }
 
+    /// Kills the server, as a power failure would. Other threads may be talking to it.
+    pub fn kill(&self) {
+        self.process().kill();
+    }
+
     /// Whether to try again to connect. The error says why the server cannot be reached.
     fn may_still_come(&self, error: &io::Error, start: Instant) -> Result<(), Failure> {
         self.is_running()?;

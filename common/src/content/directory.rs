@@ -39,6 +39,8 @@ pub struct Directory {
     root: Option<Arc<Root>>,
     uploads: Arc<Uploads>,
     recent: Arc<Recent>,
+    /// Whether an upload is on the disk when it has been answered.
+    is_synced: bool,
 }
 
 /// A condition for the state of the file that is to be replaced, if there is one.
@@ -75,7 +77,7 @@ impl Directory {
     /// Gives access to the files below `root`, or to no files if there is no root.
     pub fn new(root: Option<PathBuf>) -> Directory {
         let root = root.map(|path| Arc::new(Root { path, latest: Mutex::default() }));
-        Directory { root, uploads: Arc::default(), recent: Arc::default() }
+        Directory { root, uploads: Arc::default(), recent: Arc::default(), is_synced: false }
     }
 
     /// Removes uploads that earlier programs left unfinished directly in the directory.
@@ -85,6 +87,13 @@ impl Directory {
             self.uploads.sweep_once(&folder);
         }
         self
+    }
+
+    /// Has an upload on the disk before it is answered, so that it survives a loss of power. That takes the time that
+    /// the disk takes. From stage 19.
+    #[must_use]
+    pub fn synced(self) -> Directory {
+        Directory { is_synced: true, ..self }
     }
 
     /// Opens a file for reading. Symbolic links are followed if they stay inside the directory.
@@ -241,11 +250,15 @@ impl Directory {
         }
         // After all other reasons to refuse it (RFC 9110, section 13.2.1).
         self.check(name, condition)?;
-        let mut upload = Upload::begin(folder, &self.uploads)?;
+        let mut upload = Upload::begin(Arc::clone(&folder), &self.uploads)?;
         upload.copy_from(content)?;
+        if self.is_synced {
+            upload.sync()?; // before others have to wait
+        }
         let _alone = self.uploads.finish_alone();
         let replaced = self.check(name, condition)?; // another upload may have been quicker
-        upload.finish(last, mode, replaced)
+        upload.finish(last, mode, replaced)?;
+        if self.is_synced { folder.sync() } else { Ok(()) }
     }
 
     /// Refuses to change a file that is not in the state that a condition asks for. Returns the state.

@@ -171,6 +171,11 @@ mod system {
             Ok(fcntl::renameat(&self.fd, from, &self.fd, to)?)
         }
 
+        /// Waits until the names in this directory are on the disk.
+        pub(crate) fn sync(&self) -> io::Result<()> {
+            Ok(unistd::fsync(&self.fd)?)
+        }
+
         pub(crate) fn remove(&self, name: &OsStr) -> io::Result<()> {
             Ok(unistd::unlinkat(&self.fd, name, UnlinkatFlags::NoRemoveDir)?)
         }
@@ -318,6 +323,11 @@ mod system {
 
         pub(crate) fn rename(&self, from: &OsStr, to: &OsStr) -> io::Result<()> {
             fs::rename(self.path.join(from), self.path.join(to))
+        }
+
+        /// Does nothing: here, a new name is on the disk with its file.
+        pub(crate) fn sync(&self) -> io::Result<()> {
+            Ok(())
         }
 
         pub(crate) fn remove(&self, name: &OsStr) -> io::Result<()> {

@@ -123,6 +123,11 @@ impl<'u> Upload<'u> {
         Ok(())
     }
 
+    /// Waits until the content is on the disk.
+    pub(crate) fn sync(&self) -> io::Result<()> {
+        self.file.sync_all().map_err(own_fault)
+    }
+
     /// Moves the file to its destination, with these permissions if any are given. `replaced` is the state of the
     /// file that is there now, if there is one.
     pub(crate) fn finish(

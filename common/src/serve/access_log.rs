@@ -144,7 +144,7 @@ impl<F> Traced<'_, F> {
 fn new_id() -> Arc<str> {
     static RUN: LazyLock<u64> = LazyLock::new(|| RandomState::new().hash_one(0));
     static REQUESTS: AtomicU64 = AtomicU64::new(0);
-    format!("{:x}-{:x}", *RUN, REQUESTS.fetch_add(1, Ordering::Relaxed)).into()
+    format!("{:016x}-{:x}", *RUN, REQUESTS.fetch_add(1, Ordering::Relaxed)).into()
 }
 
 /// Whether the name that a proxy has given to a request can be used as it is.

@@ -1,0 +1,241 @@
+//! Records, and where they are kept (stage 19's lasting form).
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use serde_json::Value;
+
+use crate::problem::Problem;
+
+/// How many bytes of JSON the records of a [`Memory`] may have together.
+const MAX_BYTES: usize = 64 * 1024 * 1024;
+
+/// A JSON value with a name and a version.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Record {
+    /// Its name, which no other record has ever had.
+    pub id: u64,
+    /// The number of the change that made it what it is. All changes of a store are counted together.
+    pub revision: u64,
+    /// What the client has sent.
+    pub data: Value,
+}
+
+/// What becomes of a record.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Change {
+    /// Its data becomes this.
+    Replace(Value),
+    /// It goes.
+    Delete,
+}
+
+/// Decides what becomes of a record.
+pub type Decide<'d> = dyn FnMut(&Record) -> Result<Change, Problem> + 'd;
+
+/// A place where records are kept. What a method has returned is kept for good, as far as the place promises that.
+pub trait Store: Send + Sync {
+    /// Adds a record.
+    ///
+    /// # Errors
+    ///
+    /// When the record cannot be kept; `StorageFull` when there is no room for it.
+    fn add(&self, data: Value) -> io::Result<Record>;
+
+    /// Returns a record.
+    ///
+    /// # Errors
+    ///
+    /// When the records cannot be read.
+    fn get(&self, id: u64) -> io::Result<Option<Record>>;
+
+    /// Returns up to `limit` records whose ids come after this one, in their order.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::get`].
+    fn after(&self, id: u64, limit: usize) -> io::Result<Vec<Record>>;
+
+    /// Decides what becomes of a record, and does it; nobody else can change the record in between. Returns the record
+    /// as it is then, or as it was last; `None` if there is none.
+    ///
+    /// # Errors
+    ///
+    /// That of `decide`, and as [`Store::add`]. The record stays as it was.
+    fn change(&self, id: u64, decide: &mut Decide) -> Result<Option<Record>, Problem>;
+}
+
+/// Records in memory. They are gone when the program ends.
+#[derive(Debug, Default)]
+pub struct Memory {
+    table: Mutex<Table>,
+}
+
+impl Memory {
+    fn lock(&self) -> MutexGuard<'_, Table> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Store for Memory {
+    fn add(&self, data: Value) -> io::Result<Record> {
+        let mut table = self.lock();
+        let record = table.next(data);
+        table.fits(&record)?;
+        table.put(record.clone());
+        Ok(record)
+    }
+
+    fn get(&self, id: u64) -> io::Result<Option<Record>> {
+        Ok(self.lock().get(id).cloned())
+    }
+
+    fn after(&self, id: u64, limit: usize) -> io::Result<Vec<Record>> {
+        Ok(self.lock().after(id).take(limit).cloned().collect())
+    }
+
+    fn change(&self, id: u64, decide: &mut Decide) -> Result<Option<Record>, Problem> {
+        let mut table = self.lock();
+        let Some(current) = table.get(id).cloned() else { return Ok(None) };
+        match decide(&current)? {
+            Change::Replace(data) => {
+                let record = table.changed(id, data);
+                table.fits(&record)?;
+                table.put(record.clone());
+                Ok(Some(record))
+            }
+            Change::Delete => {
+                let revision = table.revision() + 1;
+                table.remove(id, revision);
+                Ok(Some(current))
+            }
+        }
+    }
+}
+
+/// The records that there are, and the numbers that have been used.
+#[derive(Debug, Default, Clone)]
+pub struct Table {
+    last_id: u64,
+    revision: u64,
+    bytes: usize,
+    by_id: BTreeMap<u64, Record>,
+}
+
+impl Table {
+    /// An empty table in which these numbers have been used.
+    pub fn after_numbers(last_id: u64, revision: u64) -> Table {
+        Table { last_id, revision, ..Table::default() }
+    }
+
+    /// The largest id that has been used.
+    pub fn last_id(&self) -> u64 {
+        self.last_id
+    }
+
+    /// The number of the last change.
+    pub fn revision(&self) -> u64 {
+        self.revision
+    }
+
+    /// How many bytes of JSON the records have.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Returns a record.
+    pub fn get(&self, id: u64) -> Option<&Record> {
+        self.by_id.get(&id)
+    }
+
+    /// Returns the records whose ids come after this one.
+    pub fn after(&self, id: u64) -> impl Iterator<Item = &Record> {
+        let first = id.checked_add(1).into_iter();
+        first.flat_map(|first| self.by_id.range(first..).map(|(_, record)| record))
+    }
+
+    /// What a new record with this data would be.
+    pub fn next(&self, data: Value) -> Record {
+        Record { id: self.last_id + 1, revision: self.revision + 1, data }
+    }
+
+    /// What a record would be with this data.
+    pub fn changed(&self, id: u64, data: Value) -> Record {
+        Record { id, revision: self.revision + 1, data }
+    }
+
+    /// Puts a record in its place.
+    pub fn put(&mut self, record: Record) {
+        self.last_id = self.last_id.max(record.id);
+        self.revision = self.revision.max(record.revision);
+        self.bytes += length(&record);
+        let before = self.by_id.insert(record.id, record);
+        self.bytes -= before.as_ref().map_or(0, length);
+    }
+
+    /// Removes a record. `revision` is the number of this change.
+    pub fn remove(&mut self, id: u64, revision: u64) {
+        self.last_id = self.last_id.max(id);
+        self.revision = self.revision.max(revision);
+        self.bytes -= self.by_id.remove(&id).as_ref().map_or(0, length);
+    }
+
+    /// Whether there is room for a record.
+    fn fits(&self, record: &Record) -> io::Result<()> {
+        let before = self.get(record.id).map_or(0, length);
+        match self.bytes - before + length(record) > MAX_BYTES {
+            true => {
+                Err(io::Error::new(io::ErrorKind::StorageFull, "the records take all the room"))
+            }
+            false => Ok(()),
+        }
+    }
+}
+
+fn length(record: &Record) -> usize {
+    record.data.to_string().len()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pretty_assertions::assert_eq;
+    use serde_json::json;
+
+    #[test]
+    fn numbers_are_never_used_again() {
+        let store = Memory::default();
+        let add = || store.add(json!({})).expect("there is room");
+        assert_eq!((add().id, add().revision), (1, 2));
+        let mut delete = |_: &Record| Ok(Change::Delete);
+        assert!(matches!(
+            store.change(2, &mut delete),
+            Ok(Some(Record { id: 2, revision: 2, .. }))
+        ));
+        assert!(matches!(store.change(2, &mut delete), Ok(None)));
+        let third = add();
+        assert_eq!((third.id, third.revision), (3, 4));
+        let ids = |after, limit| {
+            let found = store.after(after, limit).expect("memory can be read");
+            found.iter().map(|record| record.id).collect::<Vec<_>>()
+        };
+        assert_eq!(
+            (ids(0, 9), ids(1, 9), ids(0, 1), ids(u64::MAX, 9)),
+            (vec![1, 3], vec![3], vec![1], vec![])
+        );
+    }
+
+    #[test]
+    fn what_is_refused_changes_nothing() {
+        let store = Memory::default();
+        store.add(json!({ "a": 1 })).expect("there is room");
+        let refused = store.change(1, &mut |_| Err(Problem::new(412, "no")));
+        assert!(refused.is_err());
+        let large = json!({ "a": "x".repeat(MAX_BYTES) });
+        assert!(store.add(large.clone()).is_err_and(|it| it.kind() == io::ErrorKind::StorageFull));
+        assert!(store.change(1, &mut |_| Ok(Change::Replace(large.clone()))).is_err());
+        let found = store.get(1).expect("memory can be read").expect("the record is there");
+        assert_eq!((found.revision, found.data), (1, json!({ "a": 1 })));
+    }
+}
