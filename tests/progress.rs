@@ -214,7 +214,7 @@ fn the_last_stage_is_an_end() -> Result<(), Failure> {
     learner.has_passed_all_before(&stages)?;
     let (code, screen) = learner.next(&[&format!("{number}-{number}")]);
     let line = format!("  ok  {number} {}\n", last.title());
-    let (_, end) = screen.split_once(&line).expect("the last stage is listed");
+    let (_, end) = screen.split_once(&line).unwrap_or_else(|| panic!("{screen}"));
     let bar = "#".repeat(stages.len());
     let begin = format!("\n  {bar}\n\nStage {number} passes.\n\nYou have built");
     assert!(end.starts_with(&begin), "{screen}");

@@ -66,7 +66,8 @@ impl Process {
         output
     }
 
-    /// Kills the program and all processes that it has started.
+    /// Kills the program and all processes that it has started, and waits until they have ended: what they held, such
+    /// as the lock of a file, is free then.
     pub(crate) fn kill(&mut self) {
         if self.may_have_children {
             kill_children(self.child.id());
@@ -150,11 +151,20 @@ pub(crate) fn is_any_alive(ids: &[u32]) -> bool {
 #[cfg(unix)]
 fn kill_children(parent: u32) {
     let children = process_tree(parent).split_off(1);
-    if !children.is_empty() {
-        let ids = children.iter().map(u32::to_string);
-        let _ = Command::new("kill").arg("-KILL").args(ids).stderr(Stdio::null()).status();
+    if children.is_empty() {
+        return;
+    }
+    let ids = children.iter().map(u32::to_string);
+    let _ = Command::new("kill").arg("-KILL").args(ids).stderr(Stdio::null()).status();
+    let deadline = Instant::now() + TIME_TO_END;
+    while is_any_alive(&children) && Instant::now() < deadline {
+        thread::sleep(Duration::from_millis(1));
     }
 }
+
+/// How long a killed process may take to end.
+#[cfg(unix)]
+const TIME_TO_END: Duration = Duration::from_secs(5);
 
 #[cfg(windows)]
 fn process_tree(parent: u32) -> Vec<u32> {

@@ -17,8 +17,7 @@ use tempfile::TempDir;
 use crate::port::Port;
 use crate::process::Process;
 use crate::{
-    Answer, Connection, Exchange, Failure, Request, Stage, choice, diagnosis, port, process,
-    repository,
+    Answer, Connection, Exchange, Failure, Request, Stage, choice, diagnosis, port, repository,
 };
 
 /// How long a check waits for a server to start, to answer, or to continue an answer.
@@ -391,7 +390,7 @@ impl Server {
     #[cfg(unix)]
     pub fn all_ended_within(&self, process_tree: &[u32], time: Duration) -> bool {
         let deadline = Instant::now() + time;
-        while process::is_any_alive(process_tree) {
+        while crate::process::is_any_alive(process_tree) {
             if Instant::now() > deadline {
                 return false;
             }
