@@ -519,6 +519,7 @@ const CHOICES: &[(&str, usize, Option<&str>)] = &[
     ("styles:replaces-with-204", 13, None),
     ("styles:known-length", 13, None),
     ("ranges:416-for-nonsense", 16, None),
+    ("storing:style-database", 20, None),
     ("chunks:many-digits-are-too-large", 13, Some("refuses_chunks_that_can_be_read_in_two_ways")),
 ];
 

@@ -1,5 +1,5 @@
 //! Stage 20 with one mistake, chosen by `MISTAKE`; tests/wrong_servers.rs says which check must catch it. Look for
-//! `is("…")`: that is where the mistake is.
+//! `is("…")`: that is where the mistake is. `style-database` is none: it is another kind of file.
 
 mod mistake;
 
@@ -19,6 +19,7 @@ fn main() -> ExitCode {
     common::run_store(|args| {
         let files = args.files();
         let store: Arc<dyn Store> = match &args.store {
+            Some(path) if is("style-database") => Arc::new(store::Disk::open(path)?),
             Some(path) => Arc::new(Lines::open(path)?),
             None => Arc::new(Memory::default()),
         };

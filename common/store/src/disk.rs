@@ -1,0 +1,346 @@
+//! Records in a database (stage 20's lasting form).
+
+use std::io::{self, ErrorKind};
+use std::panic;
+use std::path::{Path, PathBuf};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError, RwLock};
+
+use json::{Change, Decide, Problem, Record, Store};
+use redb::{Database, ReadableDatabase, TableDefinition, TableError};
+use serde_json::Value;
+
+use crate::commits::{Commits, Write};
+
+/// The records: the id; the number of the change, and JSON.
+const RECORDS: TableDefinition<u64, (u64, &str)> = TableDefinition::new("records");
+
+/// The numbers that have been used, by their names.
+const NUMBERS: TableDefinition<&str, u64> = TableDefinition::new("numbers");
+
+/// Records in a file that is a database ([redb](https://docs.rs/redb)). What a method has returned is on the disk, and
+/// readers see nothing that is not. Changes that come at the same time share their waits for the disk.
+pub struct Disk {
+    path: PathBuf,
+    /// `None` while the disk has failed.
+    database: RwLock<Option<Database>>,
+    commits: Mutex<Commits>,
+    /// Signalled when a batch has been written, or has failed.
+    ended: Condvar,
+}
+
+impl Disk {
+    /// Opens a file, or makes one.
+    ///
+    /// # Errors
+    ///
+    /// A sentence that names the file, when it is something else, when it is damaged, and when another program uses it.
+    /// All of the file is read for that.
+    pub fn open(path: &Path) -> io::Result<Disk> {
+        let explained = |error: io::Error| {
+            io::Error::new(error.kind(), format!("--store {}: {error}", path.display()))
+        };
+        let (database, commits) = open(path).map_err(explained)?;
+        let (database, commits) = (RwLock::new(Some(database)), Mutex::new(commits));
+        Ok(Disk { path: path.to_owned(), database, commits, ended: Condvar::new() })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Commits> {
+        self.commits.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Reads from what is on the disk.
+    fn read<T>(
+        &self,
+        read: impl FnOnce(&redb::ReadOnlyTable<u64, (u64, &'static str)>) -> Result<T, redb::Error>,
+    ) -> io::Result<T> {
+        let database = self.database.read().unwrap_or_else(PoisonError::into_inner);
+        let database = database.as_ref().ok_or_else(failed_before)?;
+        let read = || read(&database.begin_read()?.open_table(RECORDS)?);
+        read().map_err(io_error)
+    }
+
+    /// Adds a change to the next batch, and waits until that is on the disk. The first client that finds nobody at work
+    /// writes the batch for all.
+    fn write<'s>(&'s self, mut commits: MutexGuard<'s, Commits>, write: Write) -> io::Result<()> {
+        let batch = commits.add(write);
+        loop {
+            if let Some(outcome) = commits.outcome(batch) {
+                return outcome;
+            }
+            if commits.is_running {
+                commits = self.ended.wait(commits).unwrap_or_else(PoisonError::into_inner);
+                continue;
+            }
+            let (number, writes) = commits.begin();
+            let (last_id, revision) = (commits.last_id, commits.revision);
+            drop(commits);
+            let result = self.commit(&writes, last_id, revision);
+            commits = self.lock();
+            commits.end(number, writes.len(), result);
+            self.ended.notify_all();
+        }
+    }
+
+    fn commit(&self, writes: &[Write], last_id: u64, revision: u64) -> io::Result<()> {
+        let mut database = self.database.write().unwrap_or_else(PoisonError::into_inner);
+        if database.is_none() {
+            *database = Some(open(&self.path)?.0); // perhaps there is room again
+        }
+        let Some(open) = &*database else { return Err(failed_before()) };
+        if needed(writes) > free_space(&self.path).unwrap_or(u64::MAX) {
+            return Err(io::Error::new(ErrorKind::StorageFull, "there is no room for it"));
+        }
+        let committed = commit(open, writes, last_id, revision);
+        if committed.is_err() {
+            *database = None; // what is in memory is not what is on the disk
+        }
+        committed.map_err(io_error)
+    }
+}
+
+/// How many bytes of free space a batch may need. The database copies the pages that it changes, and when it finds no room
+/// in the middle of that, it can only be opened again. So it is not tried.
+fn needed(writes: &[Write]) -> u64 {
+    const PAGES: u64 = 128 * 1024;
+    let length = |data: &Value| data.to_string().len() as u64;
+    let content: u64 = writes.iter().filter_map(|write| write.data.as_ref()).map(length).sum();
+    if content == 0 { PAGES } else { 2 * PAGES + 4 * content }
+}
+
+/// How many bytes are free where a file is; `None` if nobody knows.
+#[cfg(unix)]
+fn free_space(path: &Path) -> Option<u64> {
+    let found = nix::sys::statvfs::statvfs(path).ok()?;
+    // The types differ between systems.
+    #[allow(clippy::useless_conversion, clippy::unnecessary_cast)]
+    Some(u64::from(found.blocks_available()) * found.fragment_size() as u64)
+}
+
+#[cfg(not(unix))]
+fn free_space(_: &Path) -> Option<u64> {
+    None
+}
+
+fn failed_before() -> io::Error {
+    io::Error::other("the disk has failed before")
+}
+
+fn commit(
+    database: &Database,
+    writes: &[Write],
+    last_id: u64,
+    revision: u64,
+) -> Result<(), redb::Error> {
+    let mut transaction = database.begin_write()?;
+    // A file in which somebody has put bytes on purpose cannot pass for one that was torn.
+    transaction.set_two_phase_commit(true);
+    {
+        let mut records = transaction.open_table(RECORDS)?;
+        for write in writes {
+            match &write.data {
+                Some(data) => {
+                    records.insert(write.id, (write.revision, &*data.to_string()))?;
+                }
+                None => drop(records.remove(write.id)?),
+            }
+        }
+        let mut numbers = transaction.open_table(NUMBERS)?;
+        numbers.insert("last_id", last_id)?;
+        numbers.insert("revision", revision)?;
+    }
+    transaction.commit()?;
+    Ok(())
+}
+
+/// Opens a database, makes sure that it is whole, and finds out which numbers have been used.
+fn open(path: &Path) -> io::Result<(Database, Commits)> {
+    let damaged = || io::Error::new(ErrorKind::InvalidData, "it is damaged");
+    // What has been damaged may lead the database astray.
+    let opened = panic::catch_unwind(|| prepare(path));
+    opened.map_err(|_| damaged())?.map_err(io_error)
+}
+
+fn prepare(path: &Path) -> Result<(Database, Commits), redb::Error> {
+    let mut database = Database::create(path)?;
+    database.check_integrity()?;
+    let number = |name| match database.begin_read()?.open_table(NUMBERS) {
+        Err(TableError::TableDoesNotExist(_)) => Ok(0),
+        table => Ok::<_, redb::Error>(table?.get(name)?.map_or(0, |number| number.value())),
+    };
+    let (last_id, revision) = (number("last_id")?, number("revision")?);
+    if revision == 0 {
+        commit(&database, &[], last_id, revision)?; // makes the tables
+    }
+    Ok((database, Commits::after(last_id, revision)))
+}
+
+fn io_error(error: redb::Error) -> io::Error {
+    match error {
+        redb::Error::Io(error) => error,
+        redb::Error::DatabaseAlreadyOpen => io::Error::other("another program uses it"),
+        redb::Error::Corrupted(_) => {
+            io::Error::new(ErrorKind::InvalidData, "it is damaged, or no store")
+        }
+        error => io::Error::other(error),
+    }
+}
+
+fn record(id: u64, (revision, text): (u64, &str)) -> Result<Record, redb::Error> {
+    let data = serde_json::from_str(text);
+    let data = data.map_err(|_| redb::Error::Corrupted(format!("record {id} is no JSON")))?;
+    Ok(Record { id, revision, data })
+}
+
+impl Store for Disk {
+    fn add(&self, data: Value) -> io::Result<Record> {
+        let commits = self.lock();
+        let (id, revision) = (commits.last_id + 1, commits.revision + 1);
+        self.write(commits, Write { id, revision, data: Some(data.clone()) })?;
+        Ok(Record { id, revision, data })
+    }
+
+    fn get(&self, id: u64) -> io::Result<Option<Record>> {
+        self.read(|records| records.get(id)?.map(|found| record(id, found.value())).transpose())
+    }
+
+    fn after(&self, id: u64, limit: usize) -> io::Result<Vec<Record>> {
+        let Some(first) = id.checked_add(1) else { return Ok(Vec::new()) };
+        self.read(|records| {
+            let found = records.range(first..)?.take(limit);
+            found
+                .map(|entry| {
+                    entry
+                        .map_err(redb::Error::from)
+                        .and_then(|(id, found)| record(id.value(), found.value()))
+                })
+                .collect()
+        })
+    }
+
+    fn change(&self, id: u64, decide: &mut Decide) -> Result<Option<Record>, Problem> {
+        let commits = self.lock();
+        let current = match commits.pending(id) {
+            Some(write) => write.record(),
+            None => self.get(id)?,
+        };
+        let Some(current) = current else { return Ok(None) };
+        let data = match decide(&current)? {
+            Change::Replace(data) => Some(data),
+            Change::Delete => None,
+        };
+        let revision = commits.revision + 1;
+        self.write(commits, Write { id, revision, data: data.clone() })?;
+        Ok(Some(data.map_or(current, |data| Record { id, revision, data })))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pretty_assertions::assert_eq;
+    use serde_json::json;
+    use std::fs;
+    use std::sync::Barrier;
+    use std::thread;
+    use tempfile::TempDir;
+
+    struct Place {
+        _directory: TempDir,
+        file: PathBuf,
+    }
+
+    impl Place {
+        fn new() -> Place {
+            let directory = TempDir::new().expect("a temporary directory");
+            let file = directory.path().join("records");
+            Place { _directory: directory, file }
+        }
+
+        fn open(&self) -> Disk {
+            Disk::open(&self.file).expect("it can be opened")
+        }
+    }
+
+    #[test]
+    fn what_was_kept_is_there_again() {
+        let place = Place::new();
+        let disk = place.open();
+        for number in 1..=3 {
+            assert_eq!(disk.add(json!({ "n": number })).expect("there is room").id, number);
+        }
+        let mut delete = |_: &Record| Ok(Change::Delete);
+        assert!(matches!(disk.change(3, &mut delete), Ok(Some(Record { revision: 3, .. }))));
+        assert!(matches!(disk.change(3, &mut delete), Ok(None)));
+        let mut replace = |_: &Record| Ok(Change::Replace(json!({ "n": "two" })));
+        assert!(matches!(disk.change(2, &mut replace), Ok(Some(Record { revision: 5, .. }))));
+        drop(disk);
+        let disk = place.open();
+        let found = disk.after(0, 9).expect("it can be read");
+        let found: Vec<_> = found.into_iter().map(|it| (it.id, it.revision, it.data)).collect();
+        assert_eq!(found, [(1, 1, json!({ "n": 1 })), (2, 5, json!({ "n": "two" }))]);
+        let added = disk.add(json!({})).expect("there is room");
+        assert_eq!((added.id, added.revision), (4, 6));
+    }
+
+    #[test]
+    fn of_many_who_expect_the_same_version_one_is_right() {
+        let place = Place::new();
+        let disk = place.open();
+        disk.add(json!(0)).expect("there is room");
+        let together = Barrier::new(16);
+        let winners = thread::scope(|scope| {
+            let race = || {
+                together.wait();
+                let mut decide = |current: &Record| match current.revision {
+                    1 => Ok(Change::Replace(json!("won"))),
+                    _ => Err(Problem::new(412, "too late")),
+                };
+                disk.change(1, &mut decide).is_ok()
+            };
+            let threads: Vec<_> = (0..16).map(|_| scope.spawn(race)).collect();
+            threads.into_iter().map(|it| it.join().expect("no panic")).filter(|won| *won).count()
+        });
+        assert_eq!(winners, 1);
+        assert_eq!(disk.get(1).expect("readable").map(|it| it.revision), Some(2));
+    }
+
+    #[test]
+    fn changes_at_the_same_time_lose_nothing() {
+        let place = Place::new();
+        let disk = place.open();
+        disk.add(json!(0)).expect("there is room");
+        thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| {
+                    for _ in 0..25 {
+                        let mut count = |current: &Record| {
+                            Ok(Change::Replace(json!(current.data.as_u64().unwrap_or(0) + 1)))
+                        };
+                        disk.change(1, &mut count).expect("there is room");
+                    }
+                });
+            }
+        });
+        assert_eq!(disk.get(1).expect("readable").map(|it| it.data), Some(json!(200)));
+    }
+
+    #[test]
+    fn a_file_that_is_something_else_is_not_touched() {
+        let place = Place::new();
+        let text = "Dear diary,\n".repeat(1_000);
+        fs::write(&place.file, &text).expect("writable");
+        let error =
+            Disk::open(&place.file).err().map(|error| error.to_string()).unwrap_or_default();
+        assert!(error.contains("Not a redb database"), "{error}");
+        assert_eq!(fs::read_to_string(&place.file).expect("readable"), text);
+    }
+
+    #[test]
+    fn a_file_that_is_in_use_is_refused() {
+        let place = Place::new();
+        let _disk = place.open();
+        let error =
+            Disk::open(&place.file).err().map(|error| error.to_string()).unwrap_or_default();
+        assert!(error.contains("another program uses it"), "{error}");
+    }
+}
