@@ -5,7 +5,7 @@ use std::io::{self, ErrorKind, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError, RwLock};
 
-use json::{Change, Decide, Problem, Record, Store, Table};
+use json::{Change, Decide, Page, Problem, Record, Room, Store, Table};
 use serde_json::{Value, json};
 
 /// How many bytes of old changes a file may have before it is written anew.
@@ -129,9 +129,9 @@ impl Store for Log {
         Ok(self.table.read().unwrap_or_else(PoisonError::into_inner).get(id).cloned())
     }
 
-    fn after(&self, id: u64, limit: usize) -> io::Result<Vec<Record>> {
+    fn page(&self, after: u64, room: Room) -> io::Result<Page> {
         let table = self.table.read().unwrap_or_else(PoisonError::into_inner);
-        Ok(table.after(id).take(limit).cloned().collect())
+        Page::of(table.after(after).cloned().map(Ok), room)
     }
 
     fn change(&self, id: u64, decide: &mut Decide) -> Result<Option<Record>, Problem> {

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use json::{Change, Decide, Memory, Problem, Record, Rules, Store, Table};
+use json::{Change, Decide, Memory, Page, Problem, Record, Room, Rules, Store, Table};
 use mistake::is;
 use serde_json::{Value, json};
 
@@ -202,8 +202,8 @@ impl Store for Lines {
         Ok(self.lock().table.get(id).cloned())
     }
 
-    fn after(&self, id: u64, limit: usize) -> io::Result<Vec<Record>> {
-        Ok(self.lock().table.after(id).take(limit).cloned().collect())
+    fn page(&self, after: u64, room: Room) -> io::Result<Page> {
+        Page::of(self.lock().table.after(after).cloned().map(Ok), room)
     }
 
     fn change(&self, id: u64, decide: &mut Decide) -> Result<Option<Record>, Problem> {

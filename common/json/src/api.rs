@@ -11,11 +11,14 @@ use crate::body::{self, JSON, PATCH_TYPES, TYPES};
 use crate::multipart::Multipart;
 use crate::patch::merged;
 use crate::problem::{Problem, answer};
-use crate::records::{Change, Record, Store};
+use crate::records::{Change, Record, Room, Store};
 
 /// How many records a page has, if the client does not say, and at most.
 const PAGE: usize = 100;
 const MAX_PAGE: usize = 1_000;
+
+/// How many bytes of JSON a page has at most, unless its first record has more.
+const MAX_BYTES: usize = 4 * 1024 * 1024;
 
 /// How records are offered.
 #[derive(Debug, Clone, Copy)]
@@ -72,13 +75,12 @@ impl Api {
             0 => return Err(Problem::new(400, "limit is 0")),
             limit => usize::try_from(limit).unwrap_or(MAX_PAGE).min(MAX_PAGE),
         };
-        let mut found = self.store.after(number("after", 0)?, limit + 1)?;
-        let has_more = found.len() > limit;
-        found.truncate(limit);
-        let list: Vec<Value> = found.iter().map(object).collect();
+        let room = Room { records: limit, bytes: MAX_BYTES };
+        let page = self.store.page(number("after", 0)?, room)?;
+        let list: Vec<Value> = page.records.iter().map(object).collect();
         let response = Response::json(Value::from(list).to_string());
         let response = response.header("Cache-Control", "no-cache");
-        Ok(match found.last().filter(|_| has_more) {
+        Ok(match page.records.last().filter(|_| page.has_more) {
             None => response,
             Some(last) => response
                 .header("Link", format!("</data?limit={limit}&after={}>; rel=\"next\"", last.id)),

@@ -26,5 +26,5 @@ mod strict;
 pub use api::{Rules, add_form_files, add_records};
 pub use patch::merged;
 pub use problem::{Problem, answer};
-pub use records::{Change, Decide, Memory, Record, Store, Table};
+pub use records::{Change, Decide, Memory, Page, Record, Room, Store, Table};
 pub use strict::parse;

@@ -31,6 +31,46 @@ pub enum Change {
     Delete,
 }
 
+/// How much a page can hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Room {
+    /// How many records.
+    pub records: usize,
+    /// How many bytes of JSON. One record is always on the page.
+    pub bytes: usize,
+}
+
+/// Some records, in the order of their ids.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Page {
+    /// The records.
+    pub records: Vec<Record>,
+    /// Whether others come after them.
+    pub has_more: bool,
+}
+
+impl Page {
+    /// Takes records until the page is full.
+    ///
+    /// # Errors
+    ///
+    /// The first of the records that is one.
+    pub fn of<E>(records: impl Iterator<Item = Result<Record, E>>, room: Room) -> Result<Page, E> {
+        let mut page = Page::default();
+        let mut bytes = 0;
+        for record in records {
+            let record = record?;
+            bytes += length(&record);
+            let is_full = page.records.len() == room.records || bytes > room.bytes;
+            if is_full && !page.records.is_empty() {
+                return Ok(Page { has_more: true, ..page });
+            }
+            page.records.push(record);
+        }
+        Ok(page)
+    }
+}
+
 /// Decides what becomes of a record.
 pub type Decide<'d> = dyn FnMut(&Record) -> Result<Change, Problem> + 'd;
 
@@ -50,12 +90,12 @@ pub trait Store: Send + Sync {
     /// When the records cannot be read.
     fn get(&self, id: u64) -> io::Result<Option<Record>>;
 
-    /// Returns up to `limit` records whose ids come after this one, in their order.
+    /// Returns the first records whose ids come after this one, in their order: as many as a page has room for.
     ///
     /// # Errors
     ///
     /// As [`Store::get`].
-    fn after(&self, id: u64, limit: usize) -> io::Result<Vec<Record>>;
+    fn page(&self, after: u64, room: Room) -> io::Result<Page>;
 
     /// Decides what becomes of a record, and does it; nobody else can change the record in between. Returns the record
     /// as it is then, or as it was last; `None` if there is none.
@@ -91,8 +131,8 @@ impl Store for Memory {
         Ok(self.lock().get(id).cloned())
     }
 
-    fn after(&self, id: u64, limit: usize) -> io::Result<Vec<Record>> {
-        Ok(self.lock().after(id).take(limit).cloned().collect())
+    fn page(&self, after: u64, room: Room) -> io::Result<Page> {
+        Page::of(self.lock().after(after).cloned().map(Ok), room)
     }
 
     fn change(&self, id: u64, decide: &mut Decide) -> Result<Option<Record>, Problem> {
@@ -216,14 +256,31 @@ mod tests {
         assert!(matches!(store.change(2, &mut delete), Ok(None)));
         let third = add();
         assert_eq!((third.id, third.revision), (3, 4));
-        let ids = |after, limit| {
-            let found = store.after(after, limit).expect("memory can be read");
-            found.iter().map(|record| record.id).collect::<Vec<_>>()
+        let ids = |after, records| {
+            let page = store.page(after, Room { records, bytes: 1_000 }).expect("readable");
+            page.records.iter().map(|record| record.id).collect::<Vec<_>>()
         };
         assert_eq!(
             (ids(0, 9), ids(1, 9), ids(0, 1), ids(u64::MAX, 9)),
             (vec![1, 3], vec![3], vec![1], vec![])
         );
+    }
+
+    #[test]
+    fn a_page_is_full_when_its_records_or_its_bytes_are() {
+        let record = |id| Record { id, revision: id, data: json!("12345678") }; // 10 bytes, with the quotes
+        let page = |count, records, bytes| {
+            let all = (1..=count).map(|id| Ok::<_, ()>(record(id)));
+            let page = Page::of(all, Room { records, bytes }).expect("no error");
+            (page.records.len(), page.has_more)
+        };
+        assert_eq!(page(0, 5, 100), (0, false));
+        assert_eq!(page(5, 5, 100), (5, false));
+        assert_eq!(page(6, 5, 100), (5, true));
+        assert_eq!(page(6, 9, 30), (3, true));
+        assert_eq!(page(3, 9, 30), (3, false));
+        assert_eq!(page(2, 9, 1), (1, true));
+        assert_eq!(page(1, 9, 1), (1, false));
     }
 
     #[test]

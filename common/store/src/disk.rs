@@ -5,7 +5,7 @@ use std::panic;
 use std::path::{Path, PathBuf};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError, RwLock};
 
-use json::{Change, Decide, Problem, Record, Store};
+use json::{Change, Decide, Page, Problem, Record, Room, Store};
 use redb::{Database, ReadableDatabase, TableDefinition, TableError};
 use serde_json::Value;
 
@@ -203,17 +203,14 @@ impl Store for Disk {
         self.read(|records| records.get(id)?.map(|found| record(id, found.value())).transpose())
     }
 
-    fn after(&self, id: u64, limit: usize) -> io::Result<Vec<Record>> {
-        let Some(first) = id.checked_add(1) else { return Ok(Vec::new()) };
+    fn page(&self, after: u64, room: Room) -> io::Result<Page> {
+        let Some(first) = after.checked_add(1) else { return Ok(Page::default()) };
         self.read(|records| {
-            let found = records.range(first..)?.take(limit);
-            found
-                .map(|entry| {
-                    entry
-                        .map_err(redb::Error::from)
-                        .and_then(|(id, found)| record(id.value(), found.value()))
-                })
-                .collect()
+            let found = records.range(first..)?.map(|entry| {
+                let (id, found) = entry?;
+                record(id.value(), found.value())
+            });
+            Page::of(found, room)
         })
     }
 
@@ -275,8 +272,9 @@ mod tests {
         assert!(matches!(disk.change(2, &mut replace), Ok(Some(Record { revision: 5, .. }))));
         drop(disk);
         let disk = place.open();
-        let found = disk.after(0, 9).expect("it can be read");
-        let found: Vec<_> = found.into_iter().map(|it| (it.id, it.revision, it.data)).collect();
+        let page = disk.page(0, Room { records: 9, bytes: 1_000 }).expect("it can be read");
+        let found: Vec<_> =
+            page.records.into_iter().map(|it| (it.id, it.revision, it.data)).collect();
         assert_eq!(found, [(1, 1, json!({ "n": 1 })), (2, 5, json!({ "n": "two" }))]);
         let added = disk.add(json!({})).expect("there is room");
         assert_eq!((added.id, added.revision), (4, 6));
