@@ -162,3 +162,41 @@ fn a_browser_seeks_in_a_sound() {
     let log = log_of(&server, "seek.html", "arrived-at-50");
     assert!(log.iter().any(|line| line.contains("silence.wav HTTP/1.1\" 206")), "{log:#?}");
 }
+
+/// The page asks two servers on other ports, of which one allows it. It asks with a preflight, since no form could send
+/// JSON, and says what has come of it.
+#[ignore = "needs Chromium; .ci/run runs it"]
+#[test]
+fn a_page_of_another_site_reads_what_it_is_allowed_to() {
+    let site = TempDir::new().expect("a temporary directory");
+    let pages = serve(site.path());
+    let origin = format!("http://127.0.0.1:{}", pages.port());
+    let start = |args: &[&str]| {
+        let server = Server::start_own_with_args(latest_stage(), args);
+        let server = server.unwrap_or_else(|failure| panic!("{failure:?}"));
+        server.connect().unwrap_or_else(|failure| panic!("{failure:?}"));
+        server
+    };
+    let open = start(&["--allow-origin", &origin]);
+    let closed = start(&["--allow-origin", "http://127.0.0.1:1"]);
+    let page = format!(
+        "<!doctype html><script>
+            const add = (port) => fetch(`http://127.0.0.1:${{port}}/data`, {{
+                method: 'POST',
+                headers: {{ 'Content-Type': 'application/json' }},
+                body: '{{}}',
+            }}).then((answer) => answer.headers.get('Location'));
+            const says = (name, result) => fetch(`/${{name}}${{result}}`);
+            add({}).then((place) => says('open', place), () => says('open', '/refused'))
+                .then(() => add({}))
+                .then((place) => says('closed', place), () => says('closed', '/refused'))
+                .then(() => fetch('/all-said'));
+        </script>",
+        open.port(),
+        closed.port()
+    );
+    fs::write(site.path().join("ask.html"), page).expect("writable");
+    let log = log_of(&pages, "ask.html", "all-said").join("\n");
+    assert!(log.contains("GET /open/data/1 ") && log.contains("GET /closed/refused "), "{log}");
+    assert!(!closed.output().contains("POST /data"), "{}", closed.output());
+}
