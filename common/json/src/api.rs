@@ -181,7 +181,7 @@ fn store_files(request: &Request, files: &Directory) -> Result<Response, Problem
     }
     let mut form = Multipart::new(&content_type, request.body()?)?;
     let mut places: Vec<Value> = Vec::new();
-    while let Some(mut part) = form.next()? {
+    while let Some(mut part) = form.next_part()? {
         let Some(filename) = part.filename.take() else { continue };
         let name = filename.rsplit(['/', '\\']).next().unwrap_or_default();
         let stored: io::Result<()> = files.store_as(Path::new(name), &mut part);

@@ -64,7 +64,7 @@ fn object(fields: Vec<(String, impl Into<Value>)>) -> Value {
 fn fields(content_type: &str, body: &[u8]) -> Result<Vec<(String, Value)>, Problem> {
     let mut parts = Multipart::new(content_type, body)?;
     let mut fields = Vec::new();
-    while let Some(mut part) = parts.next()? {
+    while let Some(mut part) = parts.next_part()? {
         let mut content = Vec::new();
         part.read_to_end(&mut content)?;
         let value = match (&part.filename, String::from_utf8(content)) {

@@ -24,6 +24,7 @@ mod records;
 mod strict;
 
 pub use api::{Rules, add_form_files, add_records};
+pub use multipart::{Multipart, Part};
 pub use patch::merged;
 pub use problem::{Problem, answer};
 pub use records::{Change, Decide, Memory, Page, Record, Room, Store, Table};

@@ -18,8 +18,22 @@ const MAX_HEAD: usize = 16 * 1024;
 /// How many bytes are in memory.
 const BLOCK: usize = 64 * 1024;
 
-/// The parts of a form, as they arrive.
-pub(crate) struct Multipart<R> {
+/// The parts of a form, as they arrive. Not more than a block of 64 KiB is in memory.
+///
+/// ```
+/// use std::io::Read;
+///
+/// use json::Multipart;
+///
+/// let body = "--x\r\nContent-Disposition: form-data; name=title\r\n\r\nmilk\r\n--x--\r\n";
+/// let mut form = Multipart::new("multipart/form-data; boundary=x", body.as_bytes()).expect("it has a boundary");
+/// let mut part = form.next_part()?.expect("it has a part");
+/// let mut text = String::new();
+/// part.read_to_string(&mut text)?;
+/// assert_eq!((&*part.name, &*text), ("title", "milk"));
+/// # Ok::<(), std::io::Error>(())
+/// ```
+pub struct Multipart<R> {
     source: R,
     buffer: Vec<u8>,
     /// The bytes in the buffer that have not been used.
@@ -32,12 +46,14 @@ pub(crate) struct Multipart<R> {
 }
 
 /// A field of the form, or a file. It is read like a file, and ends before the next boundary.
-pub(crate) struct Part<'m, R> {
+pub struct Part<'m, R> {
     form: &'m mut Multipart<R>,
-    pub(crate) name: String,
+    /// The name of the field.
+    pub name: String,
     /// The name that a file had on the client's side, perhaps with a path.
-    pub(crate) filename: Option<String>,
-    pub(crate) content_type: String,
+    pub filename: Option<String>,
+    /// What the client says about the content; `text/plain` if it says nothing.
+    pub content_type: String,
 }
 
 const BROKEN: Refused =
@@ -52,7 +68,7 @@ impl<R: Read> Multipart<R> {
     /// # Errors
     ///
     /// 400 when there is no boundary, or one that cannot be.
-    pub(crate) fn new(content_type: &str, source: R) -> Result<Multipart<R>, Problem> {
+    pub fn new(content_type: &str, source: R) -> Result<Multipart<R>, Problem> {
         let boundary = parameter(content_type, "boundary").filter(|it| is_boundary(it));
         let boundary = boundary.ok_or(Problem::new(400, "the Content-Type has no boundary"))?;
         let delimiter = Finder::new(&format!("\r\n--{boundary}")).into_owned();
@@ -67,7 +83,7 @@ impl<R: Read> Multipart<R> {
     /// # Errors
     ///
     /// 400 when the body is no form, or ends too early; 413 when it has too many parts; otherwise those of reading.
-    pub(crate) fn next(&mut self) -> io::Result<Option<Part<'_, R>>> {
+    pub fn next_part(&mut self) -> io::Result<Option<Part<'_, R>>> {
         while self.find_content()? > 0 {
             self.consume(self.ready);
         }
@@ -236,7 +252,7 @@ mod tests {
             |error: io::Error| Refused::inside(&error).map_or(500, |refused| refused.status);
         let mut form = Multipart::new(content_type, Sips(body, sip)).map_err(|_| 400_u16)?;
         let mut parts = Vec::new();
-        while let Some(mut part) = form.next().map_err(status)? {
+        while let Some(mut part) = form.next_part().map_err(status)? {
             let mut content = Vec::new();
             part.read_to_end(&mut content).map_err(status)?;
             parts.push((part.name.clone(), content));
