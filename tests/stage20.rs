@@ -8,6 +8,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -127,7 +128,12 @@ fn records_survive_a_restart() -> Check {
 
 /// Adds and changes records until the server is gone. Returns what was answered: the data by id, `None` for what was
 /// asked and not answered.
-fn write_until_killed(server: &Server, writer: usize, known: &Mutex<BTreeMap<u64, Vec<Value>>>) {
+fn write_until_killed(
+    server: &Server,
+    writer: usize,
+    known: &Mutex<BTreeMap<u64, Vec<Value>>>,
+    answers: &AtomicU64,
+) {
     let mut last: Option<String> = None;
     for number in 0.. {
         let data =
@@ -150,6 +156,7 @@ fn write_until_killed(server: &Server, writer: usize, known: &Mutex<BTreeMap<u64
         let path = location.unwrap_or(path);
         let id = id_of(&path).unwrap_or_default();
         known.lock().expect("no writer panics").insert(id, vec![data]);
+        answers.fetch_add(1, Ordering::Relaxed);
         last = Some(format!("/data/{id}"));
     }
 }
@@ -182,14 +189,20 @@ fn a_hundred_kills_lose_nothing_that_was_answered() -> Check {
             }
         }
         drop(answered);
+        let answers = AtomicU64::new(0);
         thread::scope(|scope| {
             let writers: Vec<_> = (0..4)
                 .map(|writer| {
-                    let (server, known) = (&server, &known);
-                    scope.spawn(move || write_until_killed(server, writer, known))
+                    let (server, known, answers) = (&server, &known, &answers);
+                    scope.spawn(move || write_until_killed(server, writer, known, answers))
                 })
                 .collect();
-            thread::sleep(Duration::from_millis(5 + round % 20)); // at another moment each time
+            // At another moment each time, and soon after an answer.
+            let start = Instant::now();
+            while answers.load(Ordering::Relaxed) < 1 + round % 5 && start.elapsed() < TIMEOUT {
+                thread::yield_now();
+            }
+            thread::sleep(Duration::from_micros(round % 5 * 200));
             server.kill();
             writers.into_iter().for_each(|writer| drop(writer.join()));
         });
