@@ -26,7 +26,7 @@ fn main() -> ExitCode {
         let service = args.service()?.without_request_log();
         common::on_stop(service.stopper())?;
         service.run(move |request| {
-            Ok(chain.answer(request, &|request| guarded(|| app.answer(request))))
+            Ok(chain.answer(request, &|request| guarded(|| app.route_to(request))))
         });
         files.abandon_uploads();
         Ok(())

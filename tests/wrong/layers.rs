@@ -130,7 +130,7 @@ impl Server {
         if IS_POISONED.load(Ordering::Relaxed) {
             return Response::new(500);
         }
-        match panic::catch_unwind(AssertUnwindSafe(|| self.app.answer(request))) {
+        match panic::catch_unwind(AssertUnwindSafe(|| self.app.route_to(request))) {
             Ok(answered) => answered.unwrap_or_else(Response::failed),
             Err(_) if is("failures-end-the-server") => process::exit(101),
             Err(_) if is("failures-are-forever") => {

@@ -127,10 +127,10 @@ impl Api {
     ) -> Result<Record, Problem> {
         let known = self.found(request)?;
         self.check(request, &known)?;
-        let body = body()?;
+        let mut body = body()?;
         let changed = self.store.change(known.id, &mut |current| {
             self.check(request, current)?;
-            Ok(apply(&current.data, body.clone()))
+            Ok(apply(&current.data, body.take()))
         })?;
         changed.ok_or_else(missing)
     }

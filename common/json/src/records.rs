@@ -160,7 +160,8 @@ pub struct Table {
     last_id: u64,
     revision: u64,
     bytes: usize,
-    by_id: BTreeMap<u64, Record>,
+    /// The records, and how many bytes of JSON each has.
+    by_id: BTreeMap<u64, (Record, usize)>,
 }
 
 impl Table {
@@ -186,13 +187,13 @@ impl Table {
 
     /// Returns a record.
     pub fn get(&self, id: u64) -> Option<&Record> {
-        self.by_id.get(&id)
+        self.by_id.get(&id).map(|(record, _)| record)
     }
 
     /// Returns the records whose ids come after this one.
     pub fn after(&self, id: u64) -> impl Iterator<Item = &Record> {
         let first = id.checked_add(1).into_iter();
-        first.flat_map(|first| self.by_id.range(first..).map(|(_, record)| record))
+        first.flat_map(|first| self.by_id.range(first..).map(|(_, (record, _))| record))
     }
 
     /// What a new record with this data would be.
@@ -209,21 +210,22 @@ impl Table {
     pub fn put(&mut self, record: Record) {
         self.last_id = self.last_id.max(record.id);
         self.revision = self.revision.max(record.revision);
-        self.bytes += length(&record);
-        let before = self.by_id.insert(record.id, record);
-        self.bytes -= before.as_ref().map_or(0, length);
+        let length = length(&record);
+        self.bytes += length;
+        let before = self.by_id.insert(record.id, (record, length));
+        self.bytes -= before.map_or(0, |(_, length)| length);
     }
 
     /// Removes a record. `revision` is the number of this change.
     pub fn remove(&mut self, id: u64, revision: u64) {
         self.last_id = self.last_id.max(id);
         self.revision = self.revision.max(revision);
-        self.bytes -= self.by_id.remove(&id).as_ref().map_or(0, length);
+        self.bytes -= self.by_id.remove(&id).map_or(0, |(_, length)| length);
     }
 
     /// Whether there is room for a record.
     fn fits(&self, record: &Record) -> io::Result<()> {
-        let before = self.get(record.id).map_or(0, length);
+        let before = self.by_id.get(&record.id).map_or(0, |(_, length)| *length);
         match self.bytes - before + length(record) > MAX_BYTES {
             true => {
                 Err(io::Error::new(io::ErrorKind::StorageFull, "the records take all the room"))

@@ -205,17 +205,17 @@ impl App {
     /// As [`App::checked`]. The service does not start then.
     pub fn run(self, service: Service) -> io::Result<bool> {
         let app = self.checked()?;
-        Ok(service.run(move |request| Ok(app.answered(request))))
+        Ok(service.run(move |request| Ok(app.answer(request))))
     }
 
     /// Answers a request, through all middleware. From stage 18.
-    pub fn answered(&self, request: &Request) -> Response {
+    pub fn answer(&self, request: &Request) -> Response {
         let allowed = || {
             let of_routes = self.router.allowed(request.full_path());
             of_routes.or_else(|| self.fallback.as_ref().map(|_| "GET, HEAD, OPTIONS".to_owned()))
         };
         self.cors.answer(request, allowed, || {
-            through(&self.layers, request, &|request| guarded(|| self.answer(request)))
+            through(&self.layers, request, &|request| guarded(|| self.route_to(request)))
         })
     }
 
@@ -224,7 +224,7 @@ impl App {
     /// # Errors
     ///
     /// Those of the handler.
-    pub fn answer(&self, request: &Request) -> io::Result<Response> {
+    pub fn route_to(&self, request: &Request) -> io::Result<Response> {
         if request.target() == "*" {
             return Ok(allowing(request, self.router.allowed_anywhere()));
         }
@@ -296,7 +296,7 @@ mod tests {
     fn ask(app: &App, line: &str) -> (u16, String) {
         let head = format!("{line} HTTP/1.1\r\nHost: a\r\nOrigin: http://a.example\r\n\r\n");
         see(&head, |request| {
-            let response = app.answered(request);
+            let response = app.answer(request);
             let field = ["X-Way", "Location", "Allow"].iter().find_map(|name| response.get(name));
             (response.status(), field.unwrap_or_default().to_owned())
         })

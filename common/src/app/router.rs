@@ -90,16 +90,21 @@ impl<T> Router<T> {
     /// Finds the most exact route for a method and a path. HEAD is answered by the routes for GET, unless one of its
     /// own is just as exact.
     pub(crate) fn find<'p>(&self, method: &str, path: Rest<'p>) -> Match<'_, 'p, T> {
-        let mut values = Vec::new();
+        let (mut values, mut others) = (Vec::new(), Vec::new());
         let found = self.root.search(Some(path), &mut values, &mut |indices| {
             let find = |method| indices.iter().find(|&&index| self.routes[index].method == method);
-            find(method).or_else(|| find("GET").filter(|_| method == "HEAD")).copied()
+            let found = find(method).or_else(|| find("GET").filter(|_| method == "HEAD"));
+            if found.is_none() {
+                others.extend(indices.iter().map(|&index| self.routes[index].method));
+            }
+            found.copied()
         });
         match found.map(|index| &self.routes[index]) {
             Some(Route { target, parameters, .. }) => {
                 Match::Target(target, parameters.iter().copied().zip(values).collect())
             }
-            None => self.allowed(path).map_or(Match::Nothing, Match::OtherMethods),
+            None if others.is_empty() => Match::Nothing,
+            None => Match::OtherMethods(allow(others)),
         }
     }
 

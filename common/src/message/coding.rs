@@ -64,6 +64,11 @@ fn thousandths(qvalue: &[u8]) -> Option<u16> {
     (weight <= 1000).then_some(weight)
 }
 
+/// Whether a content coding is gzip, by either of its names (RFC 9110, section 8.4.1.3).
+pub(crate) fn is_gzip(coding: &[u8]) -> bool {
+    coding.eq_ignore_ascii_case(b"gzip") || coding.eq_ignore_ascii_case(b"x-gzip")
+}
+
 /// Compresses `bytes` in the gzip format (RFC 1952), favouring speed over size.
 ///
 /// # Errors

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use flate2::read::MultiGzDecoder;
 
 use crate::message::body::{self, Decoder, Framing, TOO_LARGE};
+use crate::message::coding::is_gzip;
 use crate::message::head::{Head, Version};
 use crate::message::headers::{Headers, Known};
 use crate::message::query::query_pairs;
@@ -406,11 +407,6 @@ fn unpacking_failed(error: io::Error) -> io::Error {
         }
         _ => error,
     }
-}
-
-/// Whether a content coding is gzip, by either of its names (RFC 9110, section 8.4.1.3).
-pub(crate) fn is_gzip(coding: &[u8]) -> bool {
-    coding.eq_ignore_ascii_case(b"gzip") || coding.eq_ignore_ascii_case(b"x-gzip")
 }
 
 impl Read for Packed<'_, '_> {

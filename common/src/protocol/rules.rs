@@ -1,11 +1,12 @@
 //! The rules that a request must follow to reach a handler (stage 11's lasting form).
 
 use crate::message::body::{Framing, TOO_LARGE};
+use crate::message::coding::is_gzip;
 use crate::message::head::{Head, Version};
 use crate::message::headers::Known;
 use crate::message::refused::{Refused, bad_request};
 use crate::message::target::is_authority;
-use crate::protocol::request::{Request, Rules, is_gzip};
+use crate::protocol::request::{Request, Rules};
 
 /// Refuses a request that breaks a rule of the protocol, or asks for something that this server does not
 /// do, whatever the resource.

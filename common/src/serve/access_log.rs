@@ -78,38 +78,40 @@ impl<F: Fn(Result<&Request, Refused>) -> Response> Handler for Traced<'_, F> {
     fn answer(&self, request: &Request) -> Response {
         let start = Instant::now();
         let origin = self.origin(request);
+        let request = request.with_peer(self.peer).with_origin(origin.clone());
+        let response = (self.answer)(Ok(&request));
         let text = |name| request.header(name).map(<[u8]>::to_vec);
-        let entry = Entry {
-            peer: self.peer,
-            origin: origin.clone(),
+        self.finish(&origin.id, response, || Entry {
             line: request.line().to_owned(),
             method: request.method().to_owned(),
             target: request.target().to_owned(),
             referer: text("Referer"),
             agent: text("User-Agent"),
+            peer: self.peer,
+            origin: origin.clone(),
             start,
-        };
-        let request = request.with_peer(self.peer).with_origin(origin);
-        self.finish(entry, (self.answer)(Ok(&request)))
+        })
     }
 
     fn refuse(&self, refused: Refused, received: &[u8]) -> Response {
-        let line = first_line(received);
-        let line = String::from_utf8_lossy(&line[..line.len().min(LOGGED)]).into_owned();
-        let mut words = line.split(' ').map(str::to_owned);
-        let (method, target) = (words.next(), words.next());
+        let start = Instant::now();
         let origin = Origin { client: self.peer.ip().to_canonical(), id: new_id() };
-        let entry = Entry {
-            peer: self.peer,
-            origin,
-            method: method.unwrap_or_default(),
-            target: target.unwrap_or_default(),
-            line,
-            referer: None,
-            agent: None,
-            start: Instant::now(),
-        };
-        self.finish(entry, (self.answer)(Err(refused)))
+        let response = (self.answer)(Err(refused));
+        self.finish(&origin.id, response, || {
+            let line = first_line(received);
+            let line = String::from_utf8_lossy(&line[..line.len().min(LOGGED)]).into_owned();
+            let mut words = line.split(' ').map(str::to_owned);
+            Entry {
+                method: words.next().unwrap_or_default(),
+                target: words.next().unwrap_or_default(),
+                line: line.clone(),
+                referer: None,
+                agent: None,
+                peer: self.peer,
+                origin: origin.clone(),
+                start,
+            }
+        })
     }
 }
 
@@ -123,19 +125,19 @@ impl<F> Traced<'_, F> {
         Origin { client, id: given.unwrap_or_else(new_id) }
     }
 
-    /// Adds the name of the request to its response, and the line to the log when that has been sent.
-    fn finish(&self, entry: Entry, response: Response) -> Response {
-        let mut response = response.or_500().header("X-Request-Id", entry.origin.id.to_string());
+    /// Adds the name of the request to its response, and a line to the log when that has been sent.
+    fn finish(&self, id: &str, response: Response, entry: impl FnOnce() -> Entry) -> Response {
+        let mut response = response.or_500().header("X-Request-Id", id.to_owned());
         let format = self.log.format;
         if format == LogFormat::Off {
             return response;
         }
-        let (status, note) = (response.status(), response.take_note());
+        let (entry, status, note) = (entry(), response.status(), response.take_note());
         response.when_sent(move |sent| {
             let error = sent.as_ref().err().map(ToString::to_string);
-            let outcome =
-                Outcome { status, bytes: sent.as_ref().ok().copied(), error: note.or(error) };
-            log::write(&entry.in_format(format, &outcome));
+            let bytes = sent.as_ref().ok().copied();
+            let outcome = Outcome { status, bytes, error: note.or(error) };
+            log::write(entry.in_format(format, &outcome));
         })
     }
 }

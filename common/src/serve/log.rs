@@ -45,14 +45,12 @@ pub(crate) fn set_format(format: LogFormat) {
     let _ = FORMAT.set(format); // whoever comes first
 }
 
-/// A line that is not about a request.
-fn line(message: &dyn Display) -> String {
-    let message = message.to_string();
-    let Some(format) = FORMAT.get() else { return message };
+/// A line that is not about a request, in a format.
+fn line(format: LogFormat, message: &str) -> String {
     let time = rfc3339(milliseconds());
     match format {
-        LogFormat::Json => format!("{{\"time\":\"{time}\",\"message\":{}}}", quoted(&message)),
-        LogFormat::Logfmt => format!("time=\"{time}\" message={}", quoted(&message)),
+        LogFormat::Json => format!("{{\"time\":\"{time}\",\"message\":{}}}", quoted(message)),
+        LogFormat::Logfmt => format!("time=\"{time}\" message={}", quoted(message)),
         LogFormat::Plain | LogFormat::Combined | LogFormat::Off => format!("{time} {message}"),
     }
 }
@@ -95,18 +93,20 @@ static LOG: Log = Log {
 /// common::log(format_args!("{} clients", 3));
 /// ```
 pub fn log(message: impl Display) {
-    write(&line(&message));
+    match FORMAT.get() {
+        None => write(message),
+        Some(format) => write(line(*format, &message.to_string())),
+    }
 }
 
 /// Writes a line as it is, as [`log`] does.
-pub(crate) fn write(line: &str) {
+pub(crate) fn write(line: impl Display) {
     let mut state = LOG.lock();
     if state.lines.len() > MAX_WAITING {
         state.dropped += 1;
         return;
     }
-    state.lines.push_str(line);
-    state.lines.push('\n');
+    let _ = writeln!(state.lines, "{line}"); // to memory, so it does not fail
     match state.writer {
         Writer::Working => {}
         Writer::Waiting => LOG.has_lines.notify_one(),

@@ -6,24 +6,13 @@
 use std::collections::BTreeMap;
 use std::io;
 
-use json::Record;
-use serde_json::Value;
-
 /// A change: the id, the number of the change, and what the record is then.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Write {
     pub(crate) id: u64,
     pub(crate) revision: u64,
-    /// `None` if the record is removed.
-    pub(crate) data: Option<Value>,
-}
-
-impl Write {
-    /// The record that there is after this change.
-    pub(crate) fn record(&self) -> Option<Record> {
-        let data = self.data.clone()?;
-        Some(Record { id: self.id, revision: self.revision, data })
-    }
+    /// JSON; `None` if the record is removed.
+    pub(crate) text: Option<String>,
 }
 
 /// The changes that are not on the disk yet, in batches, and the numbers that have been given away.
@@ -102,10 +91,9 @@ impl Commits {
 mod tests {
     use super::*;
     use pretty_assertions::assert_eq;
-    use serde_json::json;
 
     fn write(id: u64, revision: u64) -> Write {
-        Write { id, revision, data: Some(json!(revision)) }
+        Write { id, revision, text: Some(revision.to_string()) }
     }
 
     #[test]

@@ -81,20 +81,32 @@ impl Disk {
         }
     }
 
+    /// Writes a batch. Readers go on meanwhile.
     fn commit(&self, writes: &[Write], last_id: u64, revision: u64) -> io::Result<()> {
-        let mut database = self.database.write().unwrap_or_else(PoisonError::into_inner);
-        if database.is_none() {
-            *database = Some(open(&self.path)?.0); // perhaps there is room again
-        }
-        let Some(open) = &*database else { return Err(failed_before()) };
-        if needed(writes) > free_space(&self.path).unwrap_or(u64::MAX) {
-            return Err(io::Error::new(ErrorKind::StorageFull, "there is no room for it"));
-        }
-        let committed = commit(open, writes, last_id, revision);
+        self.reopen_after_failure()?;
+        let committed = {
+            let database = self.database.read().unwrap_or_else(PoisonError::into_inner);
+            let database = database.as_ref().ok_or_else(failed_before)?;
+            if needed(writes) > free_space(&self.path).unwrap_or(u64::MAX) {
+                return Err(io::Error::new(ErrorKind::StorageFull, "there is no room for it"));
+            }
+            commit(database, writes, last_id, revision)
+        };
         if committed.is_err() {
-            *database = None; // what is in memory is not what is on the disk
+            // What is in memory is not what is on the disk.
+            *self.database.write().unwrap_or_else(PoisonError::into_inner) = None;
         }
         committed.map_err(io_error)
+    }
+
+    /// Opens the database again if the disk has failed: perhaps it is better.
+    fn reopen_after_failure(&self) -> io::Result<()> {
+        if self.database.read().unwrap_or_else(PoisonError::into_inner).is_some() {
+            return Ok(());
+        }
+        let (database, _) = open(&self.path)?;
+        *self.database.write().unwrap_or_else(PoisonError::into_inner) = Some(database);
+        Ok(())
     }
 }
 
@@ -102,8 +114,8 @@ impl Disk {
 /// in the middle of that, it can only be opened again. So it is not tried.
 fn needed(writes: &[Write]) -> u64 {
     const PAGES: u64 = 128 * 1024;
-    let length = |data: &Value| data.to_string().len() as u64;
-    let content: u64 = writes.iter().filter_map(|write| write.data.as_ref()).map(length).sum();
+    let texts = writes.iter().filter_map(|write| write.text.as_ref());
+    let content: u64 = texts.map(|text| text.len() as u64).sum();
     if content == 0 { PAGES } else { 2 * PAGES + 4 * content }
 }
 
@@ -137,10 +149,8 @@ fn commit(
     {
         let mut records = transaction.open_table(RECORDS)?;
         for write in writes {
-            match &write.data {
-                Some(data) => {
-                    records.insert(write.id, (write.revision, &*data.to_string()))?;
-                }
+            match &write.text {
+                Some(text) => drop(records.insert(write.id, (write.revision, &**text))?),
                 None => drop(records.remove(write.id)?),
             }
         }
@@ -193,9 +203,10 @@ fn record(id: u64, (revision, text): (u64, &str)) -> Result<Record, redb::Error>
 
 impl Store for Disk {
     fn add(&self, data: Value) -> io::Result<Record> {
+        let text = Some(data.to_string());
         let commits = self.lock();
         let (id, revision) = (commits.last_id + 1, commits.revision + 1);
-        self.write(commits, Write { id, revision, data: Some(data.clone()) })?;
+        self.write(commits, Write { id, revision, text })?;
         Ok(Record { id, revision, data })
     }
 
@@ -217,7 +228,10 @@ impl Store for Disk {
     fn change(&self, id: u64, decide: &mut Decide) -> Result<Option<Record>, Problem> {
         let commits = self.lock();
         let current = match commits.pending(id) {
-            Some(write) => write.record(),
+            Some(Write { text: None, .. }) => None,
+            Some(Write { revision, text: Some(text), .. }) => {
+                Some(record(id, (*revision, text)).map_err(io_error)?)
+            }
             None => self.get(id)?,
         };
         let Some(current) = current else { return Ok(None) };
@@ -226,7 +240,8 @@ impl Store for Disk {
             Change::Delete => None,
         };
         let revision = commits.revision + 1;
-        self.write(commits, Write { id, revision, data: data.clone() })?;
+        let text = data.as_ref().map(Value::to_string);
+        self.write(commits, Write { id, revision, text })?;
         Ok(Some(data.map_or(current, |data| Record { id, revision, data })))
     }
 }
