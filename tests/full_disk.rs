@@ -1,6 +1,8 @@
 //! A store on a disk that is full: what does not fit is refused with 507, what is there can be read, and what fits is
 //! written again as soon as there is room, without a restart.
 //!
+//! The server is that of stage 20, or the one in `SERVER`.
+//!
 //! It makes a small disk in memory, which only the system's administrator may do, so .ci/run runs it, and `cargo test`
 //! does not.
 
@@ -50,7 +52,7 @@ fn status(server: &Server, method: &str, path: &str, body: &str) -> u16 {
 
 fn start(store: &Path) -> Server {
     let store = store.display().to_string();
-    let server = Server::start_own_with_args("stage20", &["--store", &store]);
+    let server = Server::start_with_args("stage20", &["--store", &store]);
     server.unwrap_or_else(|failure| panic!("{failure:?}"))
 }
 

@@ -1,5 +1,6 @@
 //! Records in a database (stage 20's lasting form).
 
+use std::fs::{self, File};
 use std::io::{self, ErrorKind};
 use std::panic;
 use std::path::{Path, PathBuf};
@@ -39,8 +40,16 @@ impl Disk {
         let explained = |error: io::Error| {
             io::Error::new(error.kind(), format!("--store {}: {error}", path.display()))
         };
-        let (database, commits) = open(path).map_err(explained)?;
-        let (database, commits) = (RwLock::new(Some(database)), Mutex::new(commits));
+        let (database, commits) = match open(path) {
+            // There will be room later, and until then there are no records.
+            Err(error) if error.kind() == ErrorKind::StorageFull && is_empty(path) => {
+                (None, Commits::default())
+            }
+            opened => {
+                opened.map(|(database, commits)| (Some(database), commits)).map_err(explained)?
+            }
+        };
+        let (database, commits) = (RwLock::new(database), Mutex::new(commits));
         Ok(Disk { path: path.to_owned(), database, commits, ended: Condvar::new() })
     }
 
@@ -49,11 +58,14 @@ impl Disk {
     }
 
     /// Reads from what is on the disk.
-    fn read<T>(
+    fn read<T: Default>(
         &self,
         read: impl FnOnce(&redb::ReadOnlyTable<u64, (u64, &'static str)>) -> Result<T, redb::Error>,
     ) -> io::Result<T> {
         let database = self.database.read().unwrap_or_else(PoisonError::into_inner);
+        if database.is_none() && is_empty(&self.path) {
+            return Ok(T::default());
+        }
         let database = database.as_ref().ok_or_else(failed_before)?;
         let read = || read(&database.begin_read()?.open_table(RECORDS)?);
         read().map_err(io_error)
@@ -165,9 +177,25 @@ fn commit(
 /// Opens a database, makes sure that it is whole, and finds out which numbers have been used.
 fn open(path: &Path) -> io::Result<(Database, Commits)> {
     let damaged = || io::Error::new(ErrorKind::InvalidData, "it is damaged");
+    let is_new = is_empty(path);
     // What has been damaged may lead the database astray.
     let opened = panic::catch_unwind(|| prepare(path));
-    opened.map_err(|_| damaged())?.map_err(io_error)
+    let opened = opened.map_err(|_| damaged())?.map_err(io_error);
+    // (Only a full disk: after another error it may be another server's, which has just made it.)
+    let is_full = |error: &io::Error| error.kind() == ErrorKind::StorageFull;
+    if is_new && opened.as_ref().is_err_and(is_full) {
+        // What has been written of it is no database yet.
+        let _ = File::options().write(true).open(path).and_then(|file| file.set_len(0));
+    }
+    opened
+}
+
+/// Whether there is nothing in a file yet, or no file.
+fn is_empty(path: &Path) -> bool {
+    match fs::metadata(path) {
+        Ok(metadata) => metadata.len() == 0,
+        Err(error) => error.kind() == ErrorKind::NotFound,
+    }
 }
 
 fn prepare(path: &Path) -> Result<(Database, Commits), redb::Error> {
@@ -251,7 +279,6 @@ mod tests {
     use super::*;
     use pretty_assertions::assert_eq;
     use serde_json::json;
-    use std::fs;
     use std::sync::Barrier;
     use std::thread;
     use tempfile::TempDir;
