@@ -65,7 +65,14 @@ fn a_full_disk_refuses_and_then_goes_on() {
     };
     let large = json!({ "filling": "x".repeat(700_000) }).to_string();
     let server = start(&disk.file("records"));
-    let statuses: Vec<_> = (0..10).map(|_| status(&server, "POST", "/data", &large)).collect();
+    let size = || fs::metadata(disk.file("records")).map_or(0, |metadata| metadata.len());
+    let add = |_| {
+        let before = size();
+        let status = status(&server, "POST", "/data", &large);
+        assert!(status == 201 || size() == before, "what was refused has been left in the file");
+        status
+    };
+    let statuses: Vec<_> = (0..10).map(add).collect();
     assert!(statuses.starts_with(&[201, 201]) && statuses.ends_with(&[507, 507]), "{statuses:?}");
     assert_eq!(status(&server, "GET", "/data", ""), 200);
     assert_eq!(status(&server, "DELETE", "/data/1", ""), 204);
