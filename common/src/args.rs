@@ -63,10 +63,20 @@ pub struct Args {
     pub require_if_match: bool,
     /// The file in which records are kept, from `--store`.
     pub store: Option<PathBuf>,
+    /// How many clients may watch the records at the same time, from `--max-watchers`.
+    pub max_watchers: usize,
+    /// How long a watcher hears nothing before it is told that it is still watching, from `--heartbeat`.
+    pub heartbeat: Duration,
 }
 
 /// The default of [`Args::max_json`], in bytes.
 const MAX_JSON: u64 = 1024 * 1024;
+
+/// The default of [`Args::max_watchers`].
+const MAX_WATCHERS: u64 = 100;
+
+/// The default of [`Args::heartbeat`], in seconds.
+const HEARTBEAT: u64 = 15;
 
 impl Args {
     /// Binds [`Args::port`] of 127.0.0.1 and announces the address on stdout.
@@ -186,12 +196,38 @@ pub fn run_api(serve: impl FnOnce(&Args) -> io::Result<()>) -> ExitCode {
 
 /// Runs a server with the options of [`run_api`], and with `--store`. Errors are handled as in [`run`]. From stage 19.
 pub fn run_store(serve: impl FnOnce(&Args) -> io::Result<()>) -> ExitCode {
-    let store = Arg::new("store")
+    start(app_command().args(api()).arg(store()), serve)
+}
+
+/// Runs a server with the options of [`run_store`], and with `--max-watchers` and `--heartbeat`. Errors are handled as
+/// in [`run`]. From stage 20.
+pub fn run_live(serve: impl FnOnce(&Args) -> io::Result<()>) -> ExitCode {
+    start(app_command().args(api()).arg(store()).args(watchers()), serve)
+}
+
+fn store() -> Arg {
+    Arg::new("store")
         .long("store")
         .value_name("FILE")
         .value_parser(value_parser!(PathBuf))
-        .help("Keep the records in this file; without it, they are gone when the server ends");
-    start(app_command().args(api()).arg(store), serve)
+        .help("Keep the records in this file; without it, they are gone when the server ends")
+}
+
+fn watchers() -> [Arg; 2] {
+    let number = |name: &'static str, default: u64| {
+        Arg::new(name)
+            .long(name)
+            .default_value(default.to_string())
+            .value_parser(value_parser!(u64).range(1..=u64::from(u32::MAX)))
+    };
+    [
+        number("max-watchers", MAX_WATCHERS)
+            .value_name("NUMBER")
+            .help("Let at most this many clients watch the records, and answer 503 to the others"),
+        number("heartbeat", HEARTBEAT)
+            .value_name("SECONDS")
+            .help("Send a comment to watchers after this time without a change"),
+    ]
 }
 
 fn api() -> [Arg; 2] {
@@ -397,6 +433,9 @@ fn chosen_args(matches: &ArgMatches) -> Result<Args, String> {
     let path = |name: &str| matches.try_get_one::<PathBuf>(name).ok().flatten();
     let flag = |name: &str| matches.try_get_one(name).ok().flatten().copied().unwrap_or(false);
     let absolute = |path: &PathBuf| std::path::absolute(path).ok();
+    let number = |name: &str, otherwise| {
+        matches.try_get_one(name).ok().flatten().copied().unwrap_or(otherwise)
+    };
     let timeout = matches.try_get_one("timeout").ok().flatten().copied();
     resolve("--site", path("site"))?;
     let proxies = matches.try_get_many::<Network>("trusted-proxy").ok().flatten();
@@ -417,9 +456,11 @@ fn chosen_args(matches: &ArgMatches) -> Result<Args, String> {
         origins,
         allow_credentials: flag("allow-credentials"),
         rate: matches.try_get_one("rate").ok().flatten().copied(),
-        max_json: matches.try_get_one("max-json").ok().flatten().copied().unwrap_or(MAX_JSON),
+        max_json: number("max-json", MAX_JSON),
         require_if_match: flag("require-if-match"),
         store: path("store").cloned(),
+        max_watchers: usize::try_from(number("max-watchers", MAX_WATCHERS)).unwrap_or(usize::MAX),
+        heartbeat: Duration::from_secs(number("heartbeat", HEARTBEAT)),
         proxies: Proxies::new(proxies.into_iter().flatten().copied()),
     })
 }

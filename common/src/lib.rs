@@ -54,6 +54,7 @@
 //! | `message::timestamp` | 18 | times in the formats of logs |
 //! | `message::chunked` | 13 | bodies in chunks, decoded and encoded |
 //! | `message::body` | 8 | where a body ends |
+//! | `message::events` | 21 | events for all who watch |
 //! | `message::coding` | 9 | whether the client accepts gzip, and gzip itself |
 //! | `message::response` | 4 | status, fields, body, and how they are written |
 //! | **`protocol`** | | *one conversation: still no sockets, and time as an argument* |
@@ -130,6 +131,7 @@ mod message {
     pub(crate) mod chunked;
     pub(crate) mod coding;
     pub(crate) mod date;
+    pub(crate) mod events;
     pub(crate) mod file;
     pub(crate) mod head;
     pub(crate) mod headers;
@@ -177,8 +179,8 @@ mod transport {
 pub use app::application::{App, Next};
 pub use app::routes::earlier_routes;
 pub use args::{
-    Args, announce, run, run_api, run_app, run_store, run_with_caching, run_with_directory,
-    run_with_limits, run_with_middleware, run_with_site,
+    Args, announce, run, run_api, run_app, run_live, run_store, run_with_caching,
+    run_with_directory, run_with_limits, run_with_middleware, run_with_site,
 };
 pub use content::caching::{Outcome, Validators, cached, evaluate, may_change};
 pub use content::countdown::Countdown;
@@ -189,6 +191,7 @@ pub use message::body::MAX_BODY;
 pub use message::chunked::Decoder;
 pub use message::coding::{accepts_gzip, gzip, gzip_stream};
 pub use message::date::HttpDate;
+pub use message::events::{Events, Watch};
 pub use message::file::{FilePart, FileState, OpenFile};
 pub use message::head::{Head, HeadParser, MAX_FIELDS, MAX_HEAD, MAX_TARGET, Version};
 pub use message::headers::Headers;

@@ -4,14 +4,16 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use common::{App, Directory, Outcome, Request, Response, Validators, evaluate, now, path_of};
+use common::{
+    App, Directory, Events, Outcome, Request, Response, Validators, evaluate, now, path_of,
+};
 use serde_json::{Value, json};
 
 use crate::body::{self, JSON, PATCH_TYPES, TYPES};
 use crate::multipart::Multipart;
 use crate::patch::merged;
 use crate::problem::{Problem, answer};
-use crate::records::{Change, Record, Room, Store};
+use crate::records::{Change, Event, EventKind, Observer, Record, Room, Store};
 
 /// How many records a page has, if the client does not say, and at most.
 const PAGE: usize = 100;
@@ -43,6 +45,35 @@ pub fn add_records(app: &mut App, store: &Arc<dyn Store>, rules: Rules) {
     app.put("/data/:id", handler(Api::replace));
     app.patch("/data/:id", handler(Api::patch));
     app.delete("/data/:id", handler(Api::delete));
+}
+
+/// Adds the route `GET /data/events`, which tells of each change of the records. The store must be observed by these
+/// events. From stage 21.
+pub fn add_events(app: &mut App, events: &Events) {
+    let watched = events.clone();
+    app.get("/data/events", move |request| {
+        let watch = watched.watch(request.header("Last-Event-ID"));
+        let full = || Response::new(503).header("Retry-After", "5");
+        Ok(watch.map_or_else(full, Response::events))
+    });
+    let ended = events.clone();
+    app.at_stop(move || ended.close());
+}
+
+impl Observer for Events {
+    fn begin(&self, revision: u64) {
+        Events::begin(self, revision);
+    }
+
+    fn kept(&self, event: Event) {
+        let Event { id, revision, kind, data } = event;
+        let record = format!("{{\"data\":{data},\"id\":{id}}}");
+        match kind {
+            EventKind::Created => self.send(revision, "created", &record),
+            EventKind::Changed => self.send(revision, "changed", &record),
+            EventKind::Deleted => self.send(revision, "deleted", &format!("{{\"id\":{id}}}")),
+        }
+    }
 }
 
 /// Adds the route `POST /files/`, which stores the files of a form.

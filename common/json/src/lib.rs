@@ -23,9 +23,11 @@ mod problem;
 mod records;
 mod strict;
 
-pub use api::{Rules, add_form_files, add_records};
+pub use api::{Rules, add_events, add_form_files, add_records};
 pub use multipart::{Multipart, Part};
 pub use patch::merged;
 pub use problem::{Problem, answer};
-pub use records::{Change, Decide, Memory, Page, Record, Room, Store, Table};
+pub use records::{
+    Change, Decide, Event, EventKind, Memory, Observer, Page, Record, Room, Store, Table,
+};
 pub use strict::parse;

@@ -1,8 +1,9 @@
 //! Records, and where they are kept (stage 19's lasting form).
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::io;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde_json::Value;
 
@@ -29,6 +30,41 @@ pub enum Change {
     Replace(Value),
     /// It goes.
     Delete,
+}
+
+/// A change that has been kept. From stage 20.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Event<'e> {
+    /// The record.
+    pub id: u64,
+    /// The number of the change: each is larger than those before it.
+    pub revision: u64,
+    /// What has become of the record.
+    pub kind: EventKind,
+    /// The data of the record, as JSON; `null` if it has been deleted.
+    pub data: &'e str,
+}
+
+/// What has become of a record. From stage 20.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EventKind {
+    /// It has been added.
+    Created,
+    /// Its data is another one.
+    Changed,
+    /// It has gone.
+    Deleted,
+}
+
+/// Hears of all changes of a store, in their order. It is called while others wait to change a record, so it must be
+/// quick, and must not use the store. From stage 20.
+pub trait Observer: Send + Sync {
+    /// Called before all else, with the number of the last change so far. Called again when the store has failed, and
+    /// there may be changes up to this number that nobody knows of.
+    fn begin(&self, revision: u64);
+
+    /// Called when a change has been kept, before its client hears of it.
+    fn kept(&self, event: Event);
 }
 
 /// How much a page can hold.
@@ -107,12 +143,32 @@ pub trait Store: Send + Sync {
 }
 
 /// Records in memory. They are gone when the program ends.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Memory {
     table: Mutex<Table>,
+    observer: Option<Arc<dyn Observer>>,
+}
+
+impl fmt::Debug for Memory {
+    fn fmt(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
+        formatter.debug_struct("Memory").field("table", &self.table).finish_non_exhaustive()
+    }
 }
 
 impl Memory {
+    /// Tells an observer of all changes. From stage 20.
+    #[must_use]
+    pub fn observed_by(self, observer: Arc<dyn Observer>) -> Memory {
+        observer.begin(self.lock().revision());
+        Memory { observer: Some(observer), ..self }
+    }
+
+    fn tell(&self, id: u64, revision: u64, kind: EventKind, data: &Value) {
+        if let Some(observer) = &self.observer {
+            observer.kept(Event { id, revision, kind, data: &data.to_string() });
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, Table> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -124,6 +180,7 @@ impl Store for Memory {
         let record = table.next(data);
         table.fits(&record)?;
         table.put(record.clone());
+        self.tell(record.id, record.revision, EventKind::Created, &record.data);
         Ok(record)
     }
 
@@ -143,11 +200,13 @@ impl Store for Memory {
                 let record = table.changed(id, data);
                 table.fits(&record)?;
                 table.put(record.clone());
+                self.tell(id, record.revision, EventKind::Changed, &record.data);
                 Ok(Some(record))
             }
             Change::Delete => {
                 let revision = table.revision() + 1;
                 table.remove(id, revision);
+                self.tell(id, revision, EventKind::Deleted, &Value::Null);
                 Ok(Some(current))
             }
         }

@@ -10,7 +10,7 @@ use crate::message::refused::Refused;
 use crate::message::response::Response;
 use crate::message::target::{Rest, location};
 use crate::protocol::request::Request;
-use crate::serve::service::Service;
+use crate::serve::service::{AtStop, Service};
 
 /// A function that answers requests.
 type Handler = dyn Fn(&Request) -> io::Result<Response> + Send + Sync;
@@ -62,6 +62,7 @@ pub struct App {
     /// The outermost first.
     layers: Vec<Box<Middleware>>,
     cors: Cors,
+    at_stop: Vec<AtStop>,
     /// What is wrong with the routes.
     fault: Option<String>,
 }
@@ -80,6 +81,7 @@ impl App {
             fallback: None,
             layers: Vec::new(),
             cors: Cors::default(),
+            at_stop: Vec::new(),
             fault: None,
         }
     }
@@ -165,13 +167,19 @@ impl App {
         self.layers.push(Box::new(layer));
     }
 
+    /// Calls a function when the program is asked to stop. The requests that are being answered then are waited for
+    /// afterwards, so this is the place to end answers that would go on forever. From stage 20.
+    pub fn at_stop(&mut self, call: impl FnOnce() + Send + Sync + 'static) {
+        self.at_stop.push(Box::new(call));
+    }
+
     /// Lets the pages of other sites read answers, as [`Cors`] decides. That is around all middleware.
     pub(crate) fn share(&mut self, cors: Cors) {
         self.cors = cors;
     }
 
     /// Adds the routes of another program below a prefix: its `/:id` is `/user/:id` here if the prefix is `/user`. Its
-    /// middleware is around these routes only. Its fallback is dropped.
+    /// middleware is around these routes only. Its fallback, and what it calls at a stop, are dropped.
     pub fn nest(&mut self, prefix: &'static str, other: App) {
         let mut fault = other.fault;
         if prefix.ends_with('/') {
@@ -204,7 +212,8 @@ impl App {
     ///
     /// As [`App::checked`]. The service does not start then.
     pub fn run(self, service: Service) -> io::Result<bool> {
-        let app = self.checked()?;
+        let mut app = self.checked()?;
+        let service = service.calling_at_stop(std::mem::take(&mut app.at_stop));
         Ok(service.run(move |request| Ok(app.answer(request))))
     }
 

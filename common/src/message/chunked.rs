@@ -190,6 +190,14 @@ impl Decoder {
 const TOO_MANY_EXTENSIONS: Refused =
     Refused { status: 431, why: "the chunks have too many extensions" };
 
+/// The end of a body in chunks.
+pub(crate) const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
+
+/// Returns a chunk with this content, which must not be empty. From stage 21.
+pub(crate) fn chunk(content: &[u8]) -> Vec<u8> {
+    [format!("{:x}\r\n", content.len()).as_bytes(), content, b"\r\n"].concat()
+}
+
 /// Writes the bytes of `source` in chunks: one for each read, as soon as the read returns. Returns their number.
 ///
 /// # Errors
@@ -206,7 +214,7 @@ pub(crate) fn write_chunked(
     let mut length = 0;
     loop {
         let count = match source.read(&mut block[SIZE_LINE..SIZE_LINE + BLOCK]) {
-            Ok(0) => return client.write_all(b"0\r\n\r\n").map(|()| length),
+            Ok(0) => return client.write_all(LAST_CHUNK).map(|()| length),
             Ok(count) => count,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
             Err(error) => return Err(error),

@@ -4,10 +4,12 @@ use std::borrow::Cow;
 use std::fmt;
 use std::io::{self, Read, Write};
 use std::ops::Range;
+use std::time::Duration;
 
-use crate::message::chunked::write_chunked;
+use crate::message::chunked::{LAST_CHUNK, chunk, write_chunked};
 use crate::message::coding::{accepts_gzip, gzip, gzip_stream};
 use crate::message::date::HttpDate;
+use crate::message::events::{Next, Watch};
 use crate::message::file::{FileContent, FilePart, FileState, OpenFile};
 use crate::message::head::{Head, Version};
 use crate::message::headers::Headers;
@@ -17,6 +19,9 @@ use crate::message::syntax::Class;
 
 /// The most bytes of a body that are copied behind their head, to be written together with it.
 const SMALL_BODY: usize = 32 * 1024;
+
+/// How often it is looked whether a watcher is still there.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// The initial capacity for the fields of a response, in bytes.
 const FIELDS: usize = 256;
@@ -65,6 +70,8 @@ enum Content {
     Stream(Box<dyn Read + Send>),
     /// A body that a function writes together with its framing.
     ByHand(Box<Writer>),
+    /// Events, as they come.
+    Events(Watch),
 }
 
 type WhenSent = dyn FnOnce(&io::Result<u64>) + Send;
@@ -76,7 +83,7 @@ impl fmt::Debug for Content {
         match self {
             Content::Bytes(bytes) => write!(f, "{} bytes", bytes.len()),
             Content::File(part) => write!(f, "{part:?}"),
-            Content::Stream(_) | Content::ByHand(_) => f.write_str("a stream"),
+            Content::Stream(_) | Content::ByHand(_) | Content::Events(_) => f.write_str("a stream"),
         }
     }
 }
@@ -173,7 +180,7 @@ impl Response {
         match &self.body {
             Content::Bytes(body) => Some(body.len() as u64),
             Content::File(part) => Some(part.left()),
-            Content::Stream(_) | Content::ByHand(_) => None,
+            Content::Stream(_) | Content::ByHand(_) | Content::Events(_) => None,
         }
     }
 
@@ -232,6 +239,13 @@ impl Response {
         write: impl FnOnce(&mut dyn Write) -> io::Result<()> + Send + 'static,
     ) -> Response {
         Response::ok().body(content_type, Content::ByHand(Box::new(write)))
+    }
+
+    /// Creates a 200 response with server-sent events, which goes on until there are no more, or the client has left.
+    /// From stage 21.
+    pub fn events(watch: Watch) -> Response {
+        let response = Response::ok().body("text/event-stream", Content::Events(watch));
+        response.header("Cache-Control", "no-store")
     }
 
     /// Creates the response to a refused request, with the reason as its body. It is the last one on its
@@ -312,8 +326,8 @@ impl Response {
             Content::Bytes(body) => Content::Bytes(gzip(&body)?),
             Content::File(part) => Content::Stream(Box::new(gzip_stream(part))),
             Content::Stream(source) => Content::Stream(Box::new(gzip_stream(source))),
-            by_hand @ Content::ByHand(_) => {
-                self.body = by_hand;
+            as_it_is @ (Content::ByHand(_) | Content::Events(_)) => {
+                self.body = as_it_is;
                 return Ok(self);
             }
         };
@@ -381,7 +395,8 @@ impl Response {
         };
         self.is_last
             || self.connection.as_deref().is_some_and(says_close)
-            || version == Version::Http10 && matches!(self.body, Content::Stream(_))
+            || version == Version::Http10
+                && matches!(self.body, Content::Stream(_) | Content::Events(_))
     }
 
     /// Calls a function when the response has been written: with the number of bytes of its body, or with what has
@@ -462,6 +477,7 @@ impl Response {
                     Version::Http10 => io::copy(&mut source, &mut AutoFlush { out, count: 0 }),
                 }
             }
+            Content::Events(watch) => write_events(watch, recipient.version, out),
             Content::ByHand(write) => {
                 out.flush()?;
                 let mut out = AutoFlush { out, count: 0 };
@@ -516,14 +532,42 @@ impl Response {
             _ if self.has_no_body() => return,
             Content::Bytes(body) => body.len() as u64,
             Content::File(part) => part.left(),
-            Content::Stream(_) if version == Version::Http11 => {
+            Content::Stream(_) | Content::Events(_) if version == Version::Http11 => {
                 return add(head, &["Transfer-Encoding: chunked\r\n"]);
             }
-            Content::Stream(_) | Content::ByHand(_) => return,
+            Content::Stream(_) | Content::ByHand(_) | Content::Events(_) => return,
         };
         add(head, &["Content-Length: "]);
         add_number(head, length);
         add(head, &["\r\n"]);
+    }
+}
+
+/// Writes events as they come. Returns how many bytes they had.
+fn write_events(mut watch: Watch, version: Version, out: &mut dyn Stream) -> io::Result<u64> {
+    out.flush()?;
+    let mut length = 0;
+    loop {
+        match watch.next() {
+            Next::Text(text) => {
+                match version {
+                    Version::Http11 => out.write_all(&chunk(&text))?,
+                    Version::Http10 => out.write_all(&text)?,
+                }
+                out.flush()?;
+                length += text.len() as u64;
+            }
+            Next::Nothing => {
+                watch.wait(LOOK);
+                if out.has_heard_the_end() {
+                    watch.probe();
+                }
+            }
+            Next::End if version == Version::Http11 => {
+                return out.write_all(LAST_CHUNK).map(|()| length);
+            }
+            Next::End => return Ok(length),
+        }
     }
 }
 

@@ -39,6 +39,12 @@ pub trait Stream: Read + Write {
         None
     }
 
+    /// Whether the client is known to send nothing more: it may have left. A stream that cannot tell says no. From stage
+    /// 21.
+    fn has_heard_the_end(&mut self) -> bool {
+        false
+    }
+
     /// Writes a part of a file. A stream whose bytes the system can copy without a detour through this
     /// program makes use of that.
     ///

@@ -50,6 +50,11 @@ pub trait Transport {
         Err(io::ErrorKind::Unsupported.into())
     }
 
+    /// Whether the client is known to send nothing more, without reading what it may have sent. From stage 21.
+    fn has_heard_the_end(&mut self) -> bool {
+        false
+    }
+
     /// Borrows responses that are ready, to send them after a moment, while the next request is being
     /// answered, unless they are taken back first. Returns whether the transport has borrowed them. If not,
     /// the caller sends them right away.
@@ -269,6 +274,10 @@ impl Stream for Line<'_> {
     fn pending(&mut self) -> Option<&mut Vec<u8>> {
         self.outbox.take_back(self.transport).ok()?;
         (self.outbox.bytes.len() < MAX_PENDING / 2).then_some(&mut self.outbox.bytes)
+    }
+
+    fn has_heard_the_end(&mut self) -> bool {
+        self.transport.has_heard_the_end()
     }
 
     fn send_file(&mut self, mut part: FilePart) -> io::Result<()> {

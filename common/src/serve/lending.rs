@@ -41,6 +41,10 @@ impl Transport for Lending<'_> {
         self.tcp.send_file(part, time)
     }
 
+    fn has_heard_the_end(&mut self) -> bool {
+        self.tcp.has_heard_the_end()
+    }
+
     fn lend(&mut self, bytes: &mut Vec<u8>) -> bool {
         if self.loan.is_none() {
             self.loan = self.helper.loan(self.stream);

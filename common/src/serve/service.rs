@@ -50,7 +50,12 @@ const MAX_IDLE_WORKERS: usize = 32;
 /// ```
 pub struct Service {
     shared: Arc<Shared>,
+    /// What is called at a stop, before the requests that are being answered are waited for.
+    at_stop: Vec<AtStop>,
 }
+
+/// A function that is called at a stop.
+pub(crate) type AtStop = Box<dyn FnOnce() + Send + Sync>;
 
 struct Shared {
     limits: Limits,
@@ -100,7 +105,7 @@ impl Service {
             is_urgent: AtomicBool::new(false),
             stops: Condvar::new(),
         };
-        Ok(Service { shared: Arc::new(shared) })
+        Ok(Service { shared: Arc::new(shared), at_stop: Vec::new() })
     }
 
     /// Sets whether only those requests are logged that are refused or fail.
@@ -142,6 +147,12 @@ impl Service {
         self
     }
 
+    /// Calls these functions when the service is asked to stop, so that answers that have no end come to one.
+    #[must_use]
+    pub(crate) fn calling_at_stop(self, at_stop: Vec<AtStop>) -> Service {
+        Service { at_stop, ..self }
+    }
+
     /// Returns the address that the service listens on.
     pub fn address(&self) -> SocketAddr {
         self.shared.address
@@ -181,6 +192,7 @@ impl Service {
         if is_told {
             log("stopping, after the requests that are being answered");
         }
+        self.at_stop.into_iter().for_each(|call| call());
         let is_urgent = || shared.is_urgent.load(Ordering::Relaxed);
         let has_answered_all = shared.places.close(shared.limits.stop_timeout, is_urgent);
         if is_told {

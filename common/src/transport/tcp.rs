@@ -81,6 +81,16 @@ impl Transport for Tcp<'_> {
         self.limit_writes(time)?;
         timed(|| send_some(self.stream, part))
     }
+
+    fn has_heard_the_end(&mut self) -> bool {
+        if self.limit_reads(Duration::ZERO).is_err() {
+            return true;
+        }
+        match self.stream.peek(&mut [0]) {
+            Ok(count) => count == 0,
+            Err(error) => !is_timeout(&error) && error.kind() != io::ErrorKind::Interrupted,
+        }
+    }
 }
 
 /// A connection that is read and written as it is, with the timeouts that it has.

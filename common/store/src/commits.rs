@@ -11,6 +11,8 @@ use std::io;
 pub(crate) struct Write {
     pub(crate) id: u64,
     pub(crate) revision: u64,
+    /// Whether there was no record with this id before.
+    pub(crate) is_new: bool,
     /// JSON; `None` if the record is removed.
     pub(crate) text: Option<String>,
 }
@@ -93,7 +95,7 @@ mod tests {
     use pretty_assertions::assert_eq;
 
     fn write(id: u64, revision: u64) -> Write {
-        Write { id, revision, text: Some(revision.to_string()) }
+        Write { id, revision, is_new: true, text: Some(revision.to_string()) }
     }
 
     #[test]

@@ -4,9 +4,9 @@ use std::fs::{self, File};
 use std::io::{self, ErrorKind};
 use std::panic;
 use std::path::{Path, PathBuf};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
 
-use json::{Change, Decide, Page, Problem, Record, Room, Store};
+use json::{Change, Decide, Event, EventKind, Observer, Page, Problem, Record, Room, Store};
 use redb::{Database, ReadableDatabase, TableDefinition, TableError};
 use serde_json::Value;
 
@@ -27,6 +27,7 @@ pub struct Disk {
     commits: Mutex<Commits>,
     /// Signalled when a batch has been written, or has failed.
     ended: Condvar,
+    observer: Option<Arc<dyn Observer>>,
 }
 
 impl Disk {
@@ -50,7 +51,27 @@ impl Disk {
             }
         };
         let (database, commits) = (RwLock::new(database), Mutex::new(commits));
-        Ok(Disk { path: path.to_owned(), database, commits, ended: Condvar::new() })
+        let path = path.to_owned();
+        Ok(Disk { path, database, commits, ended: Condvar::new(), observer: None })
+    }
+
+    /// Tells an observer of all changes.
+    #[must_use]
+    pub fn observed_by(self, observer: Arc<dyn Observer>) -> Disk {
+        observer.begin(self.lock().revision);
+        Disk { observer: Some(observer), ..self }
+    }
+
+    fn tell(&self, writes: &[Write]) {
+        let Some(observer) = &self.observer else { return };
+        for Write { id, revision, is_new, text } in writes {
+            let (kind, data) = match text {
+                Some(text) if *is_new => (EventKind::Created, &**text),
+                Some(text) => (EventKind::Changed, &**text),
+                None => (EventKind::Deleted, "null"),
+            };
+            observer.kept(Event { id: *id, revision: *revision, kind, data });
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Commits> {
@@ -87,6 +108,9 @@ impl Disk {
             let (last_id, revision) = (commits.last_id, commits.revision);
             drop(commits);
             let result = self.commit(&writes, last_id, revision);
+            if result.is_ok() {
+                self.tell(&writes); // before the next batch can begin
+            }
             commits = self.lock();
             commits.end(number, writes.len(), result);
             self.ended.notify_all();
@@ -107,6 +131,9 @@ impl Disk {
         if committed.is_err() {
             // What is in memory is not what is on the disk.
             *self.database.write().unwrap_or_else(PoisonError::into_inner) = None;
+            if let Some(observer) = &self.observer {
+                observer.begin(revision);
+            }
         }
         committed.map_err(io_error)
     }
@@ -234,7 +261,7 @@ impl Store for Disk {
         let text = Some(data.to_string());
         let commits = self.lock();
         let (id, revision) = (commits.last_id + 1, commits.revision + 1);
-        self.write(commits, Write { id, revision, text })?;
+        self.write(commits, Write { id, revision, is_new: true, text })?;
         Ok(Record { id, revision, data })
     }
 
@@ -269,7 +296,7 @@ impl Store for Disk {
         };
         let revision = commits.revision + 1;
         let text = data.as_ref().map(Value::to_string);
-        self.write(commits, Write { id, revision, text })?;
+        self.write(commits, Write { id, revision, is_new: false, text })?;
         Ok(Some(data.map_or(current, |data| Record { id, revision, data })))
     }
 }
@@ -320,6 +347,52 @@ mod tests {
         assert_eq!(found, [(1, 1, json!({ "n": 1 })), (2, 5, json!({ "n": "two" }))]);
         let added = disk.add(json!({})).expect("there is room");
         assert_eq!((added.id, added.revision), (4, 6));
+    }
+
+    /// Remembers what it is told.
+    #[derive(Default)]
+    struct Notes(Mutex<Vec<String>>);
+
+    impl Notes {
+        fn take(&self) -> Vec<String> {
+            std::mem::take(&mut self.0.lock().expect("nobody panics"))
+        }
+    }
+
+    impl Observer for Notes {
+        fn begin(&self, revision: u64) {
+            self.0.lock().expect("nobody panics").push(format!("after {revision}"));
+        }
+
+        fn kept(&self, Event { id, revision, kind, data }: Event) {
+            let note = format!("{revision}: {kind:?} {id} {data}");
+            self.0.lock().expect("nobody panics").push(note);
+        }
+    }
+
+    #[test]
+    fn an_observer_hears_of_what_has_been_kept() {
+        let place = Place::new();
+        let notes = Arc::new(Notes::default());
+        let disk = place.open().observed_by(notes.clone());
+        disk.add(json!({ "n": 1 })).expect("there is room");
+        assert!(disk.change(1, &mut |_| Err(Problem::new(412, "too late"))).is_err());
+        let mut replace = |_: &Record| Ok(Change::Replace(json!({ "n": 2 })));
+        disk.change(1, &mut replace).expect("there is room");
+        disk.change(1, &mut |_| Ok(Change::Delete)).expect("there is room");
+        let expected =
+            ["after 0", "1: Created 1 {\"n\":1}", "2: Changed 1 {\"n\":2}", "3: Deleted 1 null"];
+        assert_eq!(notes.take(), expected);
+        drop(disk);
+        let disk = place.open().observed_by(notes.clone());
+        thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| (0..25).for_each(|_| drop(disk.add(json!(0)))));
+            }
+        });
+        let expected = (4..204).map(|revision| format!("{revision}: Created {} 0", revision - 2));
+        let expected: Vec<_> = ["after 3".to_owned()].into_iter().chain(expected).collect();
+        assert_eq!(notes.take(), expected);
     }
 
     #[test]
