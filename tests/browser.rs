@@ -5,11 +5,12 @@
 
 use std::collections::HashSet;
 use std::fs;
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use harness::{Server, Stage, repository};
+use harness::{Server, Stage, free_port, own_command, repository};
 use tempfile::TempDir;
 
 /// How long a page may take.
@@ -199,4 +200,124 @@ fn a_page_of_another_site_reads_what_it_is_allowed_to() {
     let log = log_of(&pages, "ask.html", "all-said").join("\n");
     assert!(log.contains("GET /open/data/1 ") && log.contains("GET /closed/refused "), "{log}");
     assert!(!closed.output().contains("POST /data"), "{}", closed.output());
+}
+
+/// A server with the notes of stage 21, which is killed when this is dropped.
+struct Notes(Child);
+
+impl Notes {
+    /// Starts the server on this port. Its site and its store are in this folder.
+    fn start(place: &Path, port: u16) -> Notes {
+        let mut command = own_command(latest_stage()).unwrap_or_else(|it| panic!("{it:?}"));
+        command.arg("--port").arg(port.to_string());
+        command.arg("--site").arg(place.join("site")).arg("--store").arg(place.join("store"));
+        let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+        let notes = Notes(child.expect("the server can be started"));
+        let deadline = Instant::now() + TIMEOUT;
+        while TcpStream::connect(("127.0.0.1", port)).is_err() {
+            assert!(Instant::now() < deadline, "the server does not listen");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        notes
+    }
+}
+
+impl Drop for Notes {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Opens two windows with the notes. What is done in one of them must be seen in the other one, also after the server was
+/// killed and started again. The page tells another server how far it has come.
+const TWO_WINDOWS: &str = r#"<!doctype html><script type="module">
+    const tell = (what) => fetch('http://127.0.0.1:PORT/' + what, { mode: 'no-cors' });
+    const until = async (what, holds) => {
+        for (const start = Date.now(); Date.now() - start < 20000; ) {
+            try { if (holds()) return; } catch {}
+            await new Promise((done) => setTimeout(done, 20));
+        }
+        await tell('failed/' + what);
+        throw what;
+    };
+    const [a, b] = [1, 2].map(() => open('/', '_blank', 'popup'));
+    const find = (window, selector) => window.document.querySelector(selector);
+    const shows = (window, ...titles) => {
+        const fields = [...window.document.querySelectorAll('li input')];
+        return JSON.stringify(fields.map((field) => field.value)) === JSON.stringify(titles);
+    };
+    const says = (window, text) => find(window, '#connection').textContent.startsWith(text);
+    const type = (window, text) => {
+        const field = find(window, 'li input');
+        field.focus();
+        field.value = text;
+        field.dispatchEvent(new window.Event('input'));
+    };
+    const save = (window) => find(window, 'li form').requestSubmit();
+    const add = (window, title) => {
+        find(window, '#title').value = title;
+        find(window, '#add').requestSubmit();
+    };
+
+    await until('both-connect', () => says(a, 'Connected') && says(b, 'Connected'));
+    await until('both-are-empty', () => !find(a, '#empty').hidden && !find(b, '#empty').hidden);
+    add(a, 'milk');
+    await until('an-addition', () => shows(a, 'milk') && shows(b, 'milk'));
+    type(b, 'bread');
+    save(b);
+    await until('a-change', () => shows(a, 'bread') && shows(b, 'bread'));
+
+    await tell('kill-the-server');
+    await until('both-notice', () => says(a, 'Not') && says(b, 'Not'));
+    await tell('start-it-again');
+    await until('both-come-back', () => says(a, 'Connected') && says(b, 'Connected'));
+    add(b, 'eggs <i>& ham</i>');
+    await until('what-was-kept', () => shows(a, 'bread', 'eggs <i>& ham</i>'));
+
+    type(a, 'mine');
+    type(b, 'theirs');
+    save(b);
+    await until('a-conflict', () => !find(a, '.theirs').hidden && shows(a, 'mine', 'eggs <i>& ham</i>'));
+    save(a);
+    await until('mine', () => shows(b, 'mine', 'eggs <i>& ham</i>') && find(a, '.theirs').hidden);
+    find(b, '.delete').click();
+    await until('a-removal', () => shows(a, 'eggs <i>& ham</i>') && shows(b, 'eggs <i>& ham</i>'));
+    find(a, '.delete').click();
+    await until('the-end', () => !find(a, '#empty').hidden && !find(b, '#empty').hidden);
+    await tell('all-is-well');
+</script>"#;
+
+#[ignore = "needs Chromium; .ci/run runs it"]
+#[test]
+fn two_windows_show_the_same() {
+    let place = TempDir::new().expect("a temporary directory");
+    let site = place.path().join("site");
+    fs::create_dir(&site).expect("a folder can be made");
+    for name in ["index.html", "notes.css", "notes.js"] {
+        let from = repository().join("stages/21-live/site").join(name);
+        fs::copy(from, site.join(name)).expect("the site can be copied");
+    }
+    let listener = serve(place.path());
+    let page = TWO_WINDOWS.replace("PORT", &listener.port().to_string());
+    fs::write(site.join("two.html"), page).expect("writable");
+    let port = free_port();
+    let notes = Notes::start(place.path(), port);
+    let url = format!("http://127.0.0.1:{port}/two.html");
+    let mut browser = browser(place.path(), &["--disable-popup-blocking", &url]);
+    let deadline = Instant::now() + TIMEOUT;
+    let wait_for = |what: &str| {
+        let is_told = |what: &str| listener.output().contains(what);
+        while !is_told(what) && !is_told("/failed/") && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    };
+    wait_for("/kill-the-server");
+    drop(notes);
+    wait_for("/start-it-again");
+    let _notes = Notes::start(place.path(), port);
+    wait_for("/all-is-well");
+    browser.kill().and_then(|()| browser.wait()).expect("a browser can be stopped");
+    let log = listener.output();
+    assert!(log.contains("/all-is-well"), "{log}");
 }

@@ -458,11 +458,41 @@ const MISTAKES: &[Row] = &[
     ("storing:starts-with-any-file", 20, "another_file_is_not_touched", "your server has started with a file that is no store"),
     ("storing:never-tidies-up", 20, "the_file_does_not_grow_forever", "the files of the store have"),
     ("storing:goes-on-with-the-old-file", 20, "the_file_does_not_grow_forever", "\"number\" is"),
+    ("live:says-text-plain", 21, "watchers_hear_of_each_change", "Content-Type is \"text/plain\", not \"text/event-stream\""),
+    ("live:collects-events", 21, "watchers_hear_of_each_change", "no event within 5 seconds"),
+    ("live:no-names", 21, "watchers_hear_of_each_change", "the event is \"message\", not \"created\""),
+    ("live:no-ids", 21, "watchers_hear_of_each_change", "the id of the event is \"\", which is no number"),
+    ("live:ids-of-records", 21, "watchers_hear_of_each_change", "the id of the event is 1, and the one before it had 1"),
+    ("live:no-empty-line", 21, "watchers_hear_of_each_change", "no event within 5 seconds"),
+    ("live:prints-over-several-lines", 21, "watchers_hear_of_each_change", "the data of the event is no JSON"),
+    ("live:sends-the-data-alone", 21, "watchers_hear_of_each_change", "the data of the event is"),
+    ("live:says-null-for-deleted", 21, "watchers_hear_of_each_change", "the data of the event is null, not {\"id\":1}"),
+    ("live:tells-of-additions-only", 21, "watchers_hear_of_each_change", "the event is \"created\", not \"changed\""),
+    ("live:tells-what-was-asked", 21, "watchers_hear_of_each_change", "the data of the event is {\"asked\":true}"),
+    ("live:one-queue-for-all", 21, "watchers_hear_of_each_change", "event"),
+    ("live:registers-when-it-reads", 21, "a_watcher_misses_nothing_after_the_head", "no event within 5 seconds"),
+    ("live:forgets-what-was-missed", 21, "who_comes_back_gets_what_was_missed", "no event within 5 seconds"),
+    ("live:sends-the-last-one-again", 21, "who_comes_back_gets_what_was_missed", "the data of the event is"),
+    ("live:keeps-ten", 21, "says_so_when_it_cannot_know_what_was_missed", "the event is \"reset\", not \"changed\""),
+    ("live:never-resets", 21, "says_so_when_it_cannot_know_what_was_missed", "no event within 5 seconds"),
+    ("live:resets-without-data", 21, "says_so_when_it_cannot_know_what_was_missed", "no event within 5 seconds"),
+    ("live:resets-with-everything", 21, "says_so_when_it_cannot_know_what_was_missed", "the data of the event is"),
+    ("live:ids-begin-anew", 21, "ids_go_on_after_a_restart", "the event is \"reset\", not \"changed\""),
+    ("live:has-no-heartbeat", 21, "a_silent_answer_has_comments", "no comment within 5 seconds"),
+    ("live:sends-empty-events", 21, "a_silent_answer_has_comments", "no comment within 5 seconds"),
+    ("live:waits-for-the-slowest", 21, "a_slow_watcher_delays_nobody", "no answer within 5 seconds"),
+    ("live:skips-what-is-forgotten", 21, "a_slow_watcher_delays_nobody", "a change is missing"),
+    ("live:lets-everybody-watch", 21, "only_so_many_may_watch", "the status is 200, not 503"),
+    ("live:never-forgets-a-watcher", 21, "only_so_many_may_watch", "the status is 503, not 200"),
+    ("live:holds-its-watchers", 21, "lets_its_watchers_go_when_it_is_stopped", "the answer does not end within 5 seconds"),
+    ("live:breaks-off", 21, "lets_its_watchers_go_when_it_is_stopped", "the answer breaks off"),
 ];
 
 /// Reports that are not kept, because they depend on timing: the answer may arrive before the reset or not, and a
 /// slow client sends more bytes or fewer.
-const UNSTEADY: [&str; 16] = [
+const UNSTEADY: [&str; 18] = [
+    "21-skips-what-is-forgotten.a_slow_watcher_delays_nobody",
+    "21-one-queue-for-all.watchers_hear_of_each_change",
     "02-answers-unread.takes_a_long_request",
     "07-loads-whole-files.sends_a_large_file_without_loading_it",
     "06-one-variable-for-all.everyone_gets_their_own_answer",
@@ -521,6 +551,7 @@ const CHOICES: &[(&str, usize, Option<&str>)] = &[
     ("styles:known-length", 13, None),
     ("ranges:416-for-nonsense", 16, None),
     ("storing:style-database", 20, None),
+    ("live:style-own-words", 21, None),
     ("chunks:many-digits-are-too-large", 13, Some("refuses_chunks_that_can_be_read_in_two_ways")),
 ];
 

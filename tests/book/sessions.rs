@@ -24,8 +24,7 @@ type Servers<'p> = BTreeMap<&'p [&'p str], Server>;
 pub fn check(page: &Page) -> Vec<String> {
     let home = TempDir::new().expect("a temporary directory");
     // Without this, curl shows its progress when its output is not a terminal.
-    fs::write(home.path().join(".curlrc"), "silent\nshow-error\n")
-        .expect("the file can be written");
+    fs::write(home.path().join(".curlrc"), "no-progress-meter\n").expect("the file can be written");
     let blocks: Vec<_> = page.blocks();
     let words: Vec<Vec<_>> =
         blocks.iter().map(|block| block.words.iter().map(String::as_str).collect()).collect();

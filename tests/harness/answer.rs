@@ -83,6 +83,15 @@ pub(crate) fn read(connection: &mut Connection, method: &str) -> Result<(Answer,
     Ok((Answer { status, headers, body, raw, ends_connection }, end))
 }
 
+/// Reads the head of an answer that goes on. Returns it as an answer without a body, and its length in bytes.
+pub(crate) fn begin(connection: &mut Connection) -> Result<(Answer, usize), Failure> {
+    let head = read_head(connection, 0, Instant::now())?;
+    let raw = connection.shown_until(head.end).to_vec();
+    let Head { is_old, status, headers, end } = head;
+    let answer = Answer { status, headers, body: Vec::new(), raw, ends_connection: is_old };
+    Ok((answer, end))
+}
+
 /// Reads one head, whatever its status. Returns the status and the length of the head in bytes.
 pub(crate) fn read_interim(connection: &mut Connection) -> Result<(u16, usize), Failure> {
     let head = read_head(connection, 0, Instant::now())?;

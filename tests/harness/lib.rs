@@ -25,6 +25,7 @@
 //! | `diagnosis` | why a server has ended, or cannot be reached |
 //! | `connection` | bytes to the server, in one piece or in many |
 //! | `answer` | bytes from the server, parsed as strictly as HTTP asks and no stricter |
+//! | `events` | an answer that goes on: server-sent events |
 //! | `exchange` | a request, its answer, and what the check expects of the answer |
 //! | `location` | where a redirect leads |
 //! | `failure` | the report of what went wrong |
@@ -38,6 +39,7 @@ mod background;
 mod choice;
 mod connection;
 mod diagnosis;
+mod events;
 mod exchange;
 mod failure;
 mod location;
@@ -52,6 +54,7 @@ pub use answer::Answer;
 pub use background::{Background, free_port};
 pub use choice::{own_command, sources, subject};
 pub use connection::Connection;
+pub use events::{Event, Events};
 pub use exchange::{Exchange, Request};
 pub use failure::{Check, Failure};
 pub use serde_json::{Value, json};
