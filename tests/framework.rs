@@ -1,9 +1,13 @@
 //! What the framework of part four does beyond the checks: behind a proxy that is trusted, and in the log about what never
 //! reaches a handler.
 
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, TcpStream};
+use std::path::Path;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
-use harness::{Server, Stage, Value};
+use harness::{Background, Server, Stage, Value, cargo, free_port, own_command, repository};
 use pretty_assertions::assert_eq;
 
 /// How long to wait for a line of the log.
@@ -125,4 +129,46 @@ fn what_cannot_be_meant_is_refused_at_the_start() {
             server.connect().err().map(|failure| format!("{failure:?}")).unwrap_or_default();
         assert!(failure.contains(sentence), "{args:?}: {failure}");
     }
+}
+
+/// The answer to a request on a connection of its own, as text.
+fn ask(port: u16, request: &str) -> String {
+    let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).expect("it listens");
+    stream.set_read_timeout(Some(TIMEOUT)).expect("the time is not zero");
+    stream.write_all(request.as_bytes()).expect("it reads");
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).expect("it answers, and closes");
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+#[test]
+fn a_program_of_twenty_lines_has_it_all() {
+    let built = cargo(&["build", "--quiet", "--package", "json", "--example", "app"]);
+    built.unwrap_or_else(|said| panic!("{said}"));
+    let stage = own_command("stage19").unwrap_or_else(|failure| panic!("{failure:?}"));
+    let program = Path::new(stage.get_program()).with_file_name("examples").join("app");
+    let port = free_port();
+    let mut command = Command::new(program);
+    command.env("PORT", port.to_string()).current_dir(repository());
+    let _running = Background::start(&mut command, port).expect("it starts");
+    let get = |path: &str, lines: &str| {
+        ask(port, &format!("GET {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n{lines}\r\n"))
+    };
+    assert!(get("/hello/Ann", "").ends_with("Hello, Ann."));
+    assert!(get("/search?word=a&word=b+c", "").ends_with(r#"{"words":["a","b c"]}"#));
+    let page = get("/book/17-router.md", "");
+    assert!(page.contains("Content-Type: text/markdown") && page.contains("# Stage 17"), "{page}");
+    let tag = page.lines().find_map(|line| line.strip_prefix("ETag: ")).expect("a tag");
+    assert!(get("/book/17-router.md", &format!("If-None-Match: {tag}\r\n")).contains(" 304 "));
+    assert!(get("/book/../README.md", "").contains(" 404 "));
+    assert!(get("/book/%2e%2e/README.md", "").contains(" 404 "));
+    assert!(get("/book/other-languages", "").contains("Location: /book/other-languages/\r\n"));
+    assert!(get("/data", "Origin: http://localhost:3000\r\n").contains("Allow-Origin: http://loc"));
+    let post = |body: &str| {
+        let length = body.len();
+        let head = "POST /orders HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Type: application/json";
+        ask(port, &format!("{head}\r\nContent-Length: {length}\r\n\r\n{body}"))
+    };
+    assert!(post(r#"{"item": "tea"}"#).ends_with("\"tea\""));
+    assert!(post("{").contains("application/problem+json"));
 }

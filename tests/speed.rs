@@ -1,5 +1,5 @@
 //! `cargo bench`: how fast the stages are, compared with three servers in common use. Everything runs on the
-//! loopback interface, and takes about two minutes.
+//! loopback interface, and takes about three minutes.
 //!
 //! Two threads act as the clients. Each thread writes a request to all of its connections, then reads all the
 //! answers. The servers take turns for several rounds, and the result is the median, so that a noisy machine
@@ -8,6 +8,7 @@
 use std::collections::BTreeMap;
 use std::env;
 use std::fs;
+use std::hint::black_box;
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, TcpStream};
 use std::path::{Path, PathBuf};
@@ -15,6 +16,7 @@ use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use common::{App, Buffer, Response, Stream, read_request};
 use harness::{Background, cargo, free_port, own_command};
 use tempfile::TempDir;
 
@@ -41,8 +43,19 @@ struct Scenario {
     /// Whether a connection stays open for more than one round of requests.
     persists: bool,
     request: Vec<u8>,
-    /// Whether stages before 10 can take part: they close the connection after each answer.
-    is_for_all: bool,
+    /// Who can take part.
+    kind: Kind,
+}
+
+/// What a measurement asks of a server.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// A connection for each request, which stages before 10 know as well.
+    Closing,
+    /// Connections that stay open.
+    Persistent,
+    /// The same, and a route with a parameter, which is answered with JSON.
+    Routed,
 }
 
 /// A running server.
@@ -76,6 +89,7 @@ fn main() {
         }
     }
     print(&scenarios, &contestants, &results);
+    print_routers();
 }
 
 fn scenarios() -> Vec<Scenario> {
@@ -88,7 +102,7 @@ fn scenarios() -> Vec<Scenario> {
         depth,
         persists: true,
         request: get("/echo/hello", ""),
-        is_for_all: false,
+        kind: Kind::Persistent,
     };
     let file = |name, path, connections| Scenario {
         request: get(path, ""),
@@ -105,8 +119,13 @@ fn scenarios() -> Vec<Scenario> {
         Scenario {
             persists: false,
             request: get("/echo/hello", "Connection: close\r\n"),
-            is_for_all: true,
+            kind: Kind::Closing,
             ..small("a connection for each", 64, 1)
+        },
+        Scenario {
+            request: get("/user/10", ""),
+            kind: Kind::Routed,
+            ..small("JSON by a route", 64, 1)
         },
         file("files of 1 KiB", "/files/1k", 64),
         file("files of 100 KiB", "/files/100k", 64),
@@ -138,18 +157,22 @@ fn start(directory: &TempDir) -> Vec<Contestant> {
     };
     let long_timeouts = &["--idle-timeout", "600", "--max-connections", "2000", "--quiet"][..];
     let always: fn(&Scenario) -> bool = |_| true;
+    let without_routes: fn(&Scenario) -> bool = |scenario| scenario.kind != Kind::Routed;
+    let unlogged = [&long_timeouts[..4], &["--log", "off"]].concat();
     let mut contestants = vec![
         run(YARDSTICK, rival("rival-hyper"), &[], |scenario| scenario.depth == 1),
         // The option that makes hyper write 16 answers at once makes it slow with large answers.
         run(YARDSTICK, rival("rival-hyper"), &["--pipeline-flush"], |scenario| scenario.depth > 1),
-        run("tiny_http", rival("rival-tiny-http"), &[], always),
-        run("stage 06", own("stage06"), &[], |scenario| scenario.is_for_all),
-        run("stage 10", own("stage10"), &[], always),
-        run("stage 12", own("stage12"), long_timeouts, always),
-        run("stage 16", own("stage16"), long_timeouts, always),
+        run("axum", rival("rival-axum"), &[], |scenario| scenario.kind == Kind::Routed),
+        run("tiny_http", rival("rival-tiny-http"), &[], without_routes),
+        run("stage 06", own("stage06"), &[], |scenario| scenario.kind == Kind::Closing),
+        run("stage 10", own("stage10"), &[], without_routes),
+        run("stage 12", own("stage12"), long_timeouts, without_routes),
+        run("stage 16", own("stage16"), long_timeouts, without_routes),
+        run("stage 21", own("stage21"), &unlogged, always),
     ];
     match nginx(directory.path()) {
-        Ok(nginx) => contestants.insert(3, nginx),
+        Ok(nginx) => contestants.insert(4, nginx),
         Err(error) => eprintln!("nginx does not take part: {error}"),
     }
     contestants
@@ -169,7 +192,8 @@ fn nginx(directory: &Path) -> io::Result<Contestant> {
         Background::start(&mut nginx, port)
     };
     let _running = vec![run("nginx-1")?, run("nginx-2")?];
-    let takes_part = |scenario: &Scenario| scenario.request.starts_with(b"GET");
+    let takes_part =
+        |scenario: &Scenario| scenario.request.starts_with(b"GET") && scenario.kind != Kind::Routed;
     Ok(Contestant { name: "nginx", port, takes_part, _running })
 }
 
@@ -301,3 +325,90 @@ fn print(
         format!("{:.0}", at_once as f64 / rate * 1e6)
     });
 }
+
+/// Patterns, as the stages and matchit write them, and a path for each.
+const ROUTES: [(&str, &str, &str); 20] = [
+    ("/", "/", "/"),
+    ("/healthz", "/healthz", "/healthz"),
+    ("/echo", "/echo", "/echo"),
+    ("/echo/*text", "/echo/{*text}", "/echo/hello"),
+    ("/files/*name", "/files/{*name}", "/files/a/b/c.txt"),
+    ("/user/:id", "/user/{id}", "/user/10"),
+    ("/user/:id/posts", "/user/{id}/posts", "/user/10/posts"),
+    ("/user/:id/posts/:post", "/user/{id}/posts/{post}", "/user/10/posts/5"),
+    ("/user/me", "/user/me", "/user/me"),
+    ("/user/me/settings", "/user/me/settings", "/user/me/settings"),
+    ("/data", "/data", "/data"),
+    ("/data/:id", "/data/{id}", "/data/123456"),
+    ("/data/events", "/data/events", "/data/events"),
+    ("/repos/:owner/:name", "/repos/{owner}/{name}", "/repos/a/b"),
+    ("/repos/:owner/:name/issues", "/repos/{owner}/{name}/issues", "/repos/a/b/issues"),
+    ("/repos/:owner/:name/issues/:id", "/repos/{owner}/{name}/issues/{id}", "/repos/a/b/issues/7"),
+    ("/repos/:owner/:name/pulls", "/repos/{owner}/{name}/pulls", "/repos/a/b/pulls"),
+    ("/repos/:owner/:name/pulls/:id", "/repos/{owner}/{name}/pulls/{id}", "/repos/a/b/pulls/7"),
+    ("/search", "/search", "/search"),
+    ("/static/*path", "/static/{*path}", "/static/css/a.css"),
+];
+
+/// Prints how long it takes to choose one of twenty routes. Each choice comes with an empty answer, so that both routers do
+/// the same.
+fn print_routers() {
+    const CHOICES: u32 = 20_000;
+    let mut app = App::new();
+    let mut matchit = matchit::Router::new();
+    for (ours, theirs, _) in ROUTES {
+        app.get(ours, |_| Ok(Response::ok()));
+        matchit.insert(theirs, ()).expect("the patterns do not collide");
+    }
+    let time = |choose: &dyn Fn()| {
+        let start = Instant::now();
+        (0..CHOICES).for_each(|_| choose());
+        start.elapsed().as_nanos() as f64 / f64::from(CHOICES)
+    };
+    let mut times = [Vec::new(), Vec::new()];
+    for _ in 0..ROUNDS {
+        let mut sums = [0.0, 0.0];
+        for (.., path) in ROUTES {
+            let head = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n");
+            let ours =
+                read_request(&mut Recorded(head.as_bytes()), &mut Buffer::new(), |request| {
+                    time(&|| drop(black_box(app.route_to(request))))
+                });
+            sums[0] += ours.expect("the request is right");
+            sums[1] += time(&|| {
+                black_box(matchit.at(path)).expect("there is a route");
+                drop(black_box(Response::ok()));
+            });
+        }
+        (0..2).for_each(|which| times[which].push(sums[which] / ROUTES.len() as f64));
+    }
+    let [ours, theirs] = times.map(|mut rounds| {
+        rounds.sort_by(f64::total_cmp);
+        rounds[rounds.len() / 2]
+    });
+    println!(
+        "\n| nanoseconds for one of 20 routes, and an empty answer | App | matchit |\n|---|---:|---:|"
+    );
+    println!("| on average | {ours:.0} | {theirs:.0} |");
+}
+
+/// A client whose request was recorded.
+struct Recorded<'b>(&'b [u8]);
+
+impl Read for Recorded<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.0.read(buffer)
+    }
+}
+
+impl Write for Recorded<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Stream for Recorded<'_> {}

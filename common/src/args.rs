@@ -20,7 +20,7 @@ use crate::serve::access_log::RequestLog;
 use crate::serve::log::{self, LogFormat};
 use crate::serve::proxies::{Network, Proxies};
 use crate::serve::service::Service;
-use crate::serve::stop::{on_stop, survive_large_files};
+use crate::serve::stop::survive_large_files;
 use crate::transport::client::TIMEOUT;
 use crate::transport::listener::Listener;
 
@@ -132,9 +132,7 @@ impl Args {
         app.share(Cors::new(self.origins.clone(), self.allow_credentials)?);
         let app = app.checked()?;
         let log = RequestLog { format: self.log, proxies: self.proxies.clone() };
-        let service = self.service()?.with_request_log(log).unpacking();
-        on_stop(service.stopper())?;
-        app.run(service).map(drop)
+        app.serve(self.service()?.with_request_log(log))
     }
 }
 

@@ -47,6 +47,8 @@ async fn answer(request: Request<Incoming>, directory: Arc<PathBuf>) -> Result<A
     let path = request.uri().path().to_owned();
     Ok(if let Some(text) = path.strip_prefix("/echo/") {
         ok("text/plain", text.to_owned())
+    } else if let Some(id) = path.strip_prefix("/user/") {
+        ok("application/json", format!("{{\"user_id\": {id:?}}}"))
     } else if let Some(name) = path.strip_prefix("/files/") {
         let path = directory.join(name);
         let stored = match *request.method() {

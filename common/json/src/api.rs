@@ -22,13 +22,31 @@ const MAX_PAGE: usize = 1_000;
 /// How many bytes of JSON a page has at most, unless its first record has more.
 const MAX_BYTES: usize = 4 * 1024 * 1024;
 
-/// How records are offered.
+/// How many bytes a body of JSON may have, if nothing else is said.
+const MAX_BODY: u64 = 1024 * 1024;
+
+/// How records are offered. By default, a body may have a mebibyte, and no `If-Match` is asked for.
 #[derive(Debug, Clone, Copy)]
 pub struct Rules {
     /// How many bytes a body may have.
     pub max_body: u64,
     /// Whether a record can only be changed by who says which version it has seen.
     pub require_if_match: bool,
+}
+
+impl Default for Rules {
+    fn default() -> Rules {
+        Rules { max_body: MAX_BODY, require_if_match: false }
+    }
+}
+
+/// Reads a body of JSON, or the fields of a form, as one object. `limit` is in bytes.
+///
+/// # Errors
+///
+/// The problem that the client should hear of: 400, 413, 415 or 422.
+pub fn read(request: &Request, limit: u64) -> Result<Value, Problem> {
+    body::read(request, TYPES, limit)
 }
 
 /// Adds the routes for the records of a store: `GET` and `POST` for `/data`, and `GET`, `PUT`, `PATCH` and `DELETE` for

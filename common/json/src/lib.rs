@@ -23,7 +23,7 @@ mod problem;
 mod records;
 mod strict;
 
-pub use api::{Rules, add_events, add_form_files, add_records};
+pub use api::{Rules, add_events, add_form_files, add_records, read};
 pub use multipart::{Multipart, Part};
 pub use patch::merged;
 pub use problem::{Problem, answer};

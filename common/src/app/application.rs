@@ -2,15 +2,26 @@
 
 use std::io;
 use std::panic::{self, AssertUnwindSafe};
+use std::path::{Path, absolute};
 use std::sync::Arc;
 
 use crate::app::cors::Cors;
 use crate::app::router::{Match, Router};
+use crate::content::caching::cached;
+use crate::content::directory::Directory;
+use crate::content::ranges::ranged;
+use crate::content::site::Site;
 use crate::message::refused::Refused;
 use crate::message::response::Response;
 use crate::message::target::{Rest, location};
+use crate::protocol::limits::Limits;
 use crate::protocol::request::Request;
+use crate::serve::access_log::RequestLog;
+use crate::serve::clock::now;
+use crate::serve::log;
 use crate::serve::service::{AtStop, Service};
+use crate::serve::stop::on_stop;
+use crate::transport::listener::Listener;
 
 /// A function that answers requests.
 type Handler = dyn Fn(&Request) -> io::Result<Response> + Send + Sync;
@@ -25,7 +36,7 @@ type Middleware = dyn Fn(&Request, Next) -> Response + Send + Sync;
 /// A program made of routes: a method, a pattern of paths, and a function that answers.
 ///
 /// ```no_run
-/// use common::{App, Limits, Listener, Response, Service};
+/// use common::{App, Response};
 ///
 /// let mut app = App::new();
 /// app.get("/", |_| Ok(Response::text("hello")));
@@ -34,7 +45,8 @@ type Middleware = dyn Fn(&Request, Next) -> Response + Send + Sync;
 ///     let length = std::io::copy(&mut request.body()?, &mut std::io::sink())?;
 ///     Ok(Response::text(format!("{length} bytes")))
 /// });
-/// app.run(Service::new(Listener::bind(4221)?, Limits::default())?)?;
+/// app.files("/static", "public");
+/// app.listen(4221)?;
 /// # Ok::<(), std::io::Error>(())
 /// ```
 ///
@@ -173,6 +185,35 @@ impl App {
         self.at_stop.push(Box::new(call));
     }
 
+    /// Serves the files of a directory below a prefix, as a web site: `/static/a.css` is `a.css`, with its type, and not
+    /// sent to whoever has it; `/static/` is its `index.html`. From stage 21.
+    ///
+    /// A directory that is not there is reported by [`App::run`].
+    pub fn files(&mut self, prefix: &'static str, directory: impl AsRef<Path>) {
+        let directory = directory.as_ref();
+        if !directory.is_dir() {
+            let fault =
+                format!("{} is no directory, and has no files for {prefix}", directory.display());
+            self.fault.get_or_insert(fault);
+        }
+        let site = Site::new(Directory::new(absolute(directory).ok()));
+        let handler = move |request: &Request| {
+            let found = site.answer_below(request, request.raw_param("path")?)?;
+            Ok(ranged(request, cached(request, found, None, now()), now()))
+        };
+        if let Err(fault) = self.router.add("GET", vec![prefix, "/*path"], Box::new(handler)) {
+            self.fault.get_or_insert(fault);
+        }
+    }
+
+    /// Lets the pages of another site read answers: `http://localhost:3000`, as browsers write it, or `*` for all sites.
+    /// From stage 21.
+    pub fn allow_origin(&mut self, origin: &str) {
+        if let Err(fault) = self.cors.allow(origin) {
+            self.fault.get_or_insert(format!("{origin} is no origin: {fault}"));
+        }
+    }
+
     /// Lets the pages of other sites read answers, as [`Cors`] decides. That is around all middleware.
     pub(crate) fn share(&mut self, cors: Cors) {
         self.cors = cors;
@@ -204,6 +245,27 @@ impl App {
             Some(fault) => Err(io::Error::new(io::ErrorKind::InvalidInput, fault)),
             None => Ok(self),
         }
+    }
+
+    /// Listens on this port of 127.0.0.1, and answers requests until the program is asked to stop, with the default
+    /// [`Limits`]. Each request is a line in the log. 0 means any free port. From stage 21.
+    ///
+    /// # Errors
+    ///
+    /// As [`App::checked`] and [`Listener::bind`].
+    pub fn listen(self, port: u16) -> io::Result<()> {
+        let app = self.checked()?;
+        let service = Service::new(Listener::bind(port)?, Limits::default())?;
+        let ended = app.serve(service.with_request_log(RequestLog::default()));
+        log::flush();
+        ended
+    }
+
+    /// Answers the requests that reach a service, until the program is asked to stop. Bodies that are compressed are
+    /// unpacked. From stage 18.
+    pub(crate) fn serve(self, service: Service) -> io::Result<()> {
+        on_stop(service.stopper())?;
+        self.run(service.unpacking()).map(drop)
     }
 
     /// Answers the requests that reach a service, until it is stopped: see [`Service::run`].

@@ -38,6 +38,16 @@ impl Cors {
         Ok(Cors { origins, allows_credentials })
     }
 
+    /// Allows the pages of one more origin to read answers.
+    ///
+    /// # Errors
+    ///
+    /// As [`origin`].
+    pub(crate) fn allow(&mut self, text: &str) -> Result<(), String> {
+        self.origins.push(origin(text)?);
+        Ok(())
+    }
+
     /// Adds what the browser wants to know to the answer of `next`. Answers a preflight itself: it has no credentials,
     /// so no login would let it pass. `allowed` returns the methods of the path.
     pub(crate) fn answer(

@@ -11,7 +11,7 @@ use crate::content::types::MediaType;
 use crate::message::coding::accepts_gzip;
 use crate::message::file::OpenFile;
 use crate::message::response::Response;
-use crate::message::target::location;
+use crate::message::target::{Rest, location};
 use crate::protocol::request::Request;
 
 /// The methods that a page allows.
@@ -61,7 +61,16 @@ impl Site {
     ///
     /// What the system says when a file is there and cannot be read.
     pub fn answer(&self, request: &Request) -> io::Result<Response> {
-        let response = match self.find(request) {
+        self.answer_below(request, request.full_path())
+    }
+
+    /// Answers as [`Site::answer`] does, when `path` is the path of the request inside of the site. From stage 21.
+    ///
+    /// # Errors
+    ///
+    /// As [`Site::answer`].
+    pub(crate) fn answer_below(&self, request: &Request, path: Rest) -> io::Result<Response> {
+        let response = match self.find(request, path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => self.missing(request)?,
             found => {
                 let found = found?;
@@ -75,8 +84,7 @@ impl Site {
         Ok(response.header("X-Content-Type-Options", "nosniff"))
     }
 
-    fn find(&self, request: &Request) -> io::Result<Response> {
-        let path = request.full_path();
+    fn find(&self, request: &Request, path: Rest) -> io::Result<Response> {
         let folder = path.folder();
         let name = folder.unwrap_or(path).file_name()?;
         if is_hidden(&name) {
@@ -87,7 +95,7 @@ impl Site {
         }
         match self.files.find(&name)? {
             Found::File(file) => self.file(request, &name, file),
-            Found::Folder => Ok(to_the_folder(path.raw(), request.query_string())),
+            Found::Folder => Ok(to_the_folder(request.full_path().raw(), request.query_string())),
         }
     }
 

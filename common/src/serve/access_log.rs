@@ -58,7 +58,7 @@ impl<F: Fn(Result<&Request, Refused>) -> Response> Handler for Logged<F> {
 }
 
 /// How requests are logged, and whose word about the client counts. From stage 18.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct RequestLog {
     /// The format of the lines.
     pub format: LogFormat,

@@ -23,9 +23,10 @@ const PAUSE: Duration = Duration::from_millis(5);
 const FLUSH_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// The format of the lines in the log. From stage 17.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum LogFormat {
     /// For people: time, address, request line and status.
+    #[default]
     Plain,
     /// The format of Apache and nginx, which many programs read.
     Combined,
