@@ -3,7 +3,7 @@
 //! `/user/:id` is a pattern: `:id` stands for any text between two slashes. The router finds the pattern that fits a
 //! path, calls its function with what the parameters stand for, and answers by itself when no pattern fits.
 
-use harness::{Check, Server, json};
+use harness::{Check, Failure, Server, json};
 
 #[test]
 fn parameters_are_parts_of_the_path() -> Check {
@@ -77,6 +77,20 @@ fn the_query_has_names_and_values() -> Check {
         let answer = server.get(&format!("/echo?{query}")).no_server_error();
         answer.because(
             "A query may be anything. Whatever you make of it, it is not your server's error.",
+        )?;
+    }
+    for (query, message) in [("message=%2bc%+F", "+c% F"), ("message=%-1", "%-1")] {
+        let answer = server.get(&format!("/echo?{query}")).status_in(&[200, 400]);
+        let answer = answer.expect("what is no escape as it is", |answer| {
+            let expected = format!("Echo: {message}");
+            match answer.status == 400 || answer.body == expected.as_bytes() {
+                true => Ok(()),
+                false => Err(Failure::new("a sign was taken for a hexadecimal digit")),
+            }
+        });
+        answer.because(
+            "After a % come two hexadecimal digits. Functions that read numbers also take signs: look at the digits \
+             yourself.",
         )?;
     }
     server.get("/echo/hello?message=no").status(200).body("hello").because(

@@ -107,8 +107,18 @@ fn a_handler_that_fails_gets_one_answer() -> Check {
     server.get("/healthz").status(200).because("The server is alive.")
 }
 
-/// Waits until the log has as many lines about a marker as it should. Returns these lines.
+/// Waits until the log has as many lines about a marker as it should, and no more. Returns these lines.
 fn lines_about(server: &Server, marker: &str, count: usize) -> Result<Vec<String>, Failure> {
+    let lines = lines_with(server, marker, count)?;
+    if lines.len() == count {
+        return Ok(lines);
+    }
+    let problem = format!("your server wrote {} lines about {count} requests", lines.len());
+    Err(log_failure(server, &lines.join("\n"), problem, "Write one line about each request."))
+}
+
+/// Waits until the log has at least so many lines with a text. Returns these lines.
+fn lines_with(server: &Server, marker: &str, count: usize) -> Result<Vec<String>, Failure> {
     let deadline = Instant::now() + TIMEOUT;
     loop {
         let output = server.output();
@@ -123,7 +133,7 @@ fn lines_about(server: &Server, marker: &str, count: usize) -> Result<Vec<String
                 lines.len()
             );
             let failure = Failure::new(problem).why(
-                "Write a line about each request to stderr, also if it is answered with an error. If your language \
+                "Write one line about each request to stderr, also if it is answered with an error. If your language \
                  keeps the output in a buffer, flush it after each line.",
             );
             return Err(failure.output(&output).read(server.chapter()));
@@ -160,7 +170,15 @@ fn combined_fields(line: &str) -> Option<Vec<String>> {
 }
 
 fn log_failure(server: &Server, line: &str, problem: impl Into<String>, why: &str) -> Failure {
-    Failure::new(problem).output(line).why(why).read(server.chapter())
+    // What is not printable would do here what it must not do in the log.
+    let is_plain = |it: &char| !it.is_control() && it.escape_debug().count() == 1;
+    let show = |it: char| match it {
+        '"' | '\'' | '\\' | '\n' => it.to_string(),
+        it if is_plain(&it) => it.to_string(),
+        it => it.escape_unicode().to_string(),
+    };
+    let line: String = line.chars().map(show).collect();
+    Failure::new(problem).output(&line).why(why).read(server.chapter())
 }
 
 #[test]
@@ -260,7 +278,8 @@ fn writes_objects_for_programs() -> Check {
 #[test]
 fn no_request_forges_a_line() -> Check {
     let why = "A client chooses the target and most of the headers. If they reach the log as they are, a client can \
-               end a line, and write the next one itself. Escape quotes, backslashes, and all that is not printable.";
+               end a line, and write the next one itself. Escape quotes, backslashes, and all that is not printable: also \
+               the control characters after ASCII, and U+2028, which ends a line.";
     let long = "x".repeat(3_000);
     for format in ["combined", "json"] {
         let server = Server::start_with_args("stage18", &["--log", format])?;
@@ -285,9 +304,12 @@ fn no_request_forges_a_line() -> Check {
                     .and_then(|entry: Value| Some(entry["target"].as_str()?.to_owned())),
                 _ => combined_fields(line).filter(|it| it.len() == 9).map(|it| it[4].clone()),
             };
-            if !seen.is_some_and(|seen| seen.contains(&marker))
-                || line.contains(['\u{85}', '\u{2028}', '\u{9b}'])
-            {
+            let ends_lines = ['\u{85}', '\u{2028}', '\u{9b}'];
+            if let Some(found) = line.chars().find(|it| ends_lines.contains(it)) {
+                let problem = format!("the log has U+{:04X} as it is", u32::from(found));
+                return Err(log_failure(&server, line, problem, why));
+            }
+            if !seen.is_some_and(|seen| seen.contains(&marker)) {
                 return Err(log_failure(&server, line, "this line can be read in two ways", why));
             }
         }
@@ -434,7 +456,7 @@ fn whoever_asks_too_often_has_to_wait() -> Check {
         let problem = format!("your server answers {passed} requests in a second, not {RATE}");
         return Err(Failure::new(problem).why(why).read(server.chapter()));
     }
-    lines_about(&server, "\" 429 ", 1)?;
+    lines_with(&server, "\" 429 ", 1)?;
     let answer = server.get("/healthz").status(200);
     answer.because("/healthz asks only whether the server is alive, and is answered always.")?;
     #[cfg(target_os = "linux")]

@@ -205,19 +205,26 @@ fn a_hundred_kills_lose_nothing_that_was_answered() -> Check {
     Ok(())
 }
 
-/// Waits until a server has ended by itself, which it should with an exit code that is not 0, or can be reached.
-fn has_refused(server: &Server) -> bool {
+/// Waits until a server has refused to start, or can be reached. Returns whether it has refused: with a sentence, an exit
+/// code that is not 0, and this file as it was.
+fn has_refused(server: &Server, file: &Path, content: &[u8], why: &str) -> Result<bool, Failure> {
     let start = Instant::now();
-    while start.elapsed() < TIMEOUT {
-        if server.is_running().is_err() {
-            return true;
-        }
-        if server.accepts() {
-            return false;
-        }
-        thread::sleep(Duration::from_millis(10));
+    while start.elapsed() < TIMEOUT && !server.accepts() {
+        let Some(status) = server.ended() else {
+            thread::sleep(Duration::from_millis(10));
+            continue;
+        };
+        let problem = match () {
+            () if status.success() => "your server has ended with the exit code 0",
+            () if server.output().trim().is_empty() => "your server has ended without a word",
+            () if fs::read(file).map_err(cannot)? != content => {
+                "your server has refused the file, and changed it"
+            }
+            () => return Ok(true),
+        };
+        return Err(Failure::new(problem).output(&server.output()).why(why).read(server.chapter()));
     }
-    false
+    Ok(false)
 }
 
 /// A store with ten records, and what they are.
@@ -240,8 +247,9 @@ fn an_end_that_is_missing_is_no_disaster() -> Check {
     for cut in [1, 30, 100] {
         let file = fs::File::options().write(true).open(&place.file).map_err(cannot)?;
         file.set_len(length - cut).map_err(cannot)?;
+        let content = fs::read(&place.file).map_err(cannot)?;
         let server = place.start()?;
-        if has_refused(&server) {
+        if has_refused(&server, &place.file, &content, why)? {
             continue;
         }
         let found = all(&server, why)?;
@@ -257,8 +265,11 @@ fn an_end_that_is_missing_is_no_disaster() -> Check {
         let path = add(&server, r#"{"after":"the accident"}"#)?;
         drop(server);
         let server = place.start()?;
-        let answer = server.get(&path).status(200);
-        answer.because("What is added after the accident is there after the next start, too.")?;
+        let why = format!(
+            "The last {cut} bytes of the file were missing. Your server was started, a record was added, and your server \
+             was killed and started again. What was added after the accident is there."
+        );
+        server.get(&path).status(200).because(&why)?;
         drop(server);
         fs::remove_file(&place.file).map_err(cannot)?;
         filled(&place)?;
@@ -281,7 +292,8 @@ fn a_damaged_file_is_refused() -> Check {
         content[start..start + bytes.len()].copy_from_slice(bytes);
         fs::write(&place.file, &content).map_err(cannot)?;
         let server = place.start()?;
-        if !has_refused(&server) && all(&server, why)? != expected {
+        let has_refused = has_refused(&server, &place.file, &content, why)?;
+        if !has_refused && all(&server, why)? != expected {
             return Err(fails(
                 &server,
                 "your server has started, and the records are not what they were".into(),
@@ -294,23 +306,23 @@ fn a_damaged_file_is_refused() -> Check {
 
 #[test]
 fn another_file_is_not_touched() -> Check {
-    let place = Place::new()?;
-    let text = "Dear diary,\nthis is no store of records.\n";
-    fs::write(&place.file, text).map_err(cannot)?;
-    let server = place.start()?;
     let why = "--store names a file that is something else. Do not write to it: it may be somebody's diary. Say that, \
                and end with an exit code that is not 0.";
-    if !has_refused(&server) {
-        return Err(fails(
-            &server,
-            "your server has started with a file that is no store".into(),
-            why,
-        ));
+    let contents: [&[u8]; 3] = [
+        b"Dear diary,\nthis is no store of records.\n",
+        b"a note without a line end",
+        b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR",
+    ];
+    for content in contents {
+        let place = Place::new()?;
+        fs::write(&place.file, content).map_err(cannot)?;
+        let server = place.start()?;
+        if !has_refused(&server, &place.file, content, why)? {
+            let problem = "your server has started with a file that is no store";
+            return Err(fails(&server, problem.into(), why));
+        }
     }
-    match fs::read_to_string(&place.file) {
-        Ok(found) if found == text => Ok(()),
-        _ => Err(fails(&server, "the file has changed".into(), why)),
-    }
+    Ok(())
 }
 
 #[test]

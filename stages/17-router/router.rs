@@ -51,6 +51,7 @@ impl<'a> Params<'a> {
     }
 }
 
+/// A function that answers. Several threads may call it at the same time.
 type Handler = dyn Fn(&Request, &Params) -> io::Result<Response> + Send + Sync;
 
 struct Route {
@@ -142,11 +143,11 @@ fn fit<'a>(segments: &[Segment], path: Rest<'a>) -> Option<Params<'a>> {
     let mut params = Params::default();
     let mut left = Some(path);
     for segment in segments {
-        let path = left?;
-        let (part, after) = path.split_first();
+        let rest = left?;
+        let (part, after) = rest.split_first();
         match segment {
             Segment::Rest(name) => {
-                params.0.push((name, path));
+                params.0.push((name, rest));
                 return Some(params);
             }
             Segment::Parameter(name) if !part.raw().is_empty() => params.0.push((name, part)),
@@ -161,7 +162,9 @@ fn fit<'a>(segments: &[Segment], path: Rest<'a>) -> Option<Params<'a>> {
 /// The answer when patterns fit the path, and none of them has the method.
 fn allowing(request: &Request, methods: impl Iterator<Item = &'static str>) -> Response {
     let mut allowed: Vec<_> = methods.chain(["OPTIONS"]).collect();
-    allowed.extend(allowed.contains(&"GET").then_some("HEAD"));
+    if allowed.contains(&"GET") {
+        allowed.push("HEAD");
+    }
     allowed.sort_unstable();
     allowed.dedup();
     let status = if request.method() == "OPTIONS" { 200 } else { 405 };

@@ -20,7 +20,7 @@ pub struct Log {
 
 struct Writer {
     file: File,
-    /// How many bytes of the file are good. It is cut off there before something is added.
+    /// How many bytes the file has. What is written beyond that, and not complete, is cut off.
     length: u64,
     /// Whether the disk has failed in a way after which nothing is known.
     is_broken: bool,
@@ -38,6 +38,7 @@ impl Log {
         if length < text.len() {
             let torn = text.len() - length;
             common::log(format!("{}: {torn} bytes at the end were never complete", path.display()));
+            file.set_len(length as u64)?;
         }
         let writer = Writer { file, length: length as u64, is_broken: false };
         let (writer, table) = (Mutex::new(writer), RwLock::new(table));
@@ -172,37 +173,51 @@ fn line(value: &Value) -> String {
 
 /// CRC-32, as in gzip (RFC 1952, section 8). It changes when a few bits have changed by accident.
 fn checksum(bytes: &[u8]) -> u32 {
-    let step = |crc: u32, _| if crc & 1 == 1 { crc >> 1 ^ 0xedb8_8320 } else { crc >> 1 };
-    !bytes.iter().fold(!0, |crc, byte| (0..8).fold(crc ^ u32::from(*byte), step))
+    let mut crc: u32 = !0;
+    for byte in bytes {
+        crc ^= u32::from(*byte);
+        for _ in 0..8 {
+            crc = if crc & 1 == 1 { crc >> 1 ^ 0xedb8_8320 } else { crc >> 1 };
+        }
+    }
+    !crc
 }
 
 /// Reads the changes one after another. Returns the records, and how many bytes are good: the end of the last line may
 /// be missing, if the program was killed while it wrote. Nobody was told of that change.
 fn replay(text: &[u8]) -> io::Result<(Table, usize)> {
-    let mut table = Table::default();
-    let mut good = 0;
-    for (index, line) in text.split_inclusive(|byte| *byte == b'\n').enumerate() {
-        let Some(line) = line.strip_suffix(b"\n") else { break };
-        let value = value_of(line);
-        let numbers = |name: &str| value.as_ref().and_then(|value| value[name].as_u64());
-        match (index, numbers("id"), numbers("last_id"), numbers("revision")) {
-            (0, None, Some(last_id), Some(revision)) => {
-                table = Table::after_numbers(last_id, revision)
-            }
-            (0, ..) => return Err(damaged("it is no store of records")),
-            (_, Some(id), None, Some(revision)) => {
-                match value.and_then(|mut it| it.get_mut("data").map(Value::take)) {
-                    Some(data) => table.put(Record { id, revision, data }),
-                    None => table.remove(id, revision),
-                }
-            }
-            _ => return Err(damaged(&format!("line {} is damaged", index + 1))),
+    let foreign = || damaged("it is no store of records");
+    let mut lines =
+        text.split_inclusive(|byte| *byte == b'\n').filter_map(|line| line.strip_suffix(b"\n"));
+    let Some(first) = lines.next() else {
+        // Nothing, or the beginning of the first line: nobody was told of any change.
+        let is_ours = header(0, 0).as_bytes().starts_with(text);
+        return if is_ours { Ok((Table::default(), 0)) } else { Err(foreign()) };
+    };
+    let numbers = value_of(first).ok_or_else(foreign)?;
+    let number = |name: &str| numbers[name].as_u64().ok_or_else(foreign);
+    let mut table = Table::after_numbers(number("last_id")?, number("revision")?);
+    let mut good = first.len() + 1;
+    for (index, line) in lines.enumerate() {
+        let is_applied = value_of(line).is_some_and(|change| apply(&mut table, change));
+        if !is_applied {
+            return Err(damaged(&format!("line {} is damaged", index + 2)));
         }
         good += line.len() + 1;
     }
-    let is_ours = good > 0
-        || header(0, 0).as_bytes().starts_with(&text[..text.len().min(header(0, 0).len())]);
-    if is_ours { Ok((table, good)) } else { Err(damaged("it is no store of records")) }
+    Ok((table, good))
+}
+
+/// Does a change again. Returns whether it is one.
+fn apply(table: &mut Table, mut change: Value) -> bool {
+    let (Some(id), Some(revision)) = (change["id"].as_u64(), change["revision"].as_u64()) else {
+        return false;
+    };
+    match change.get_mut("data") {
+        Some(data) => table.put(Record { id, revision, data: data.take() }),
+        None => table.remove(id, revision),
+    }
+    true
 }
 
 /// The JSON of a line, if its checksum is right.

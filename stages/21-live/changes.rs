@@ -61,14 +61,13 @@ impl Changes {
             return None;
         }
         state.watchers += 1;
-        let last = state.last;
-        let number = |id| str::from_utf8(id).ok()?.parse().ok();
-        let is_known = |id: &u64| (state.forgotten..=last).contains(id);
-        let (seen, ready) = match last_event_id.map(|id| number(id).filter(is_known)) {
-            None => (last, WELCOME.to_owned()),
-            Some(Some(id)) => (id, WELCOME.to_owned()),
-            Some(None) => (last, format!("{WELCOME}id: {last}\nevent: reset\ndata: null\n\n")),
-        };
+        let (mut seen, mut ready) = (state.last, WELCOME.to_owned());
+        if let Some(id) = last_event_id {
+            match str::from_utf8(id).ok().and_then(|id| id.parse().ok()) {
+                Some(id) if (state.forgotten..=state.last).contains(&id) => seen = id,
+                _ => ready += &format!("id: {seen}\nevent: reset\ndata: null\n\n"),
+            }
+        }
         let ready = Cursor::new(Arc::from(ready.into_bytes()));
         Some(Watcher { changes: Arc::clone(self), seen, ready })
     }

@@ -20,8 +20,12 @@ pub struct Events {
     read: usize,
     has_ended: bool,
     event: Event,
+    /// The event before.
+    before: Option<Event>,
     /// How many comments have come.
     comments: usize,
+    /// Whether the last event had no data.
+    has_dropped: bool,
 }
 
 /// An event.
@@ -33,6 +37,8 @@ pub struct Event {
     pub name: String,
     /// The lines of `data`.
     pub data: String,
+    /// Whether it is the same as the event before, also by its `id`.
+    pub repeats: bool,
 }
 
 impl Server {
@@ -57,7 +63,9 @@ impl Server {
             read: 0,
             has_ended: false,
             event: Event::default(),
+            before: None,
             comments: 0,
+            has_dropped: false,
         })
     }
 
@@ -185,6 +193,9 @@ impl Events {
             () if !self.event.data.is_empty() => failure.cause(
                 "Its lines have come, but not the empty line that ends an event. A browser waits for it.",
             ),
+            () if self.has_dropped => failure.cause(
+                "An event without data has come. Browsers drop such events: send some data, whatever it is.",
+            ),
             () => failure,
         }
     }
@@ -254,9 +265,13 @@ impl Events {
         if line.is_empty() {
             let id = self.event.id.clone();
             let event = std::mem::replace(&mut self.event, Event { id, ..Event::default() });
+            self.has_dropped = event.data.is_empty() && !event.name.is_empty();
             let data = event.data.strip_suffix('\n')?.to_owned();
             let name = if event.name.is_empty() { "message".to_owned() } else { event.name };
-            return Some(Event { name, data, ..event });
+            let event = Event { name, data, ..event };
+            let before = self.before.replace(event.clone());
+            let repeats = !event.id.is_empty() && before.as_ref() == Some(&event);
+            return Some(Event { repeats, ..event });
         }
         let (field, value) = line.split_once(':').unwrap_or((line, ""));
         let value = value.strip_prefix(' ').unwrap_or(value);

@@ -5,7 +5,7 @@ use std::fs;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, ExitStatus};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -402,6 +402,11 @@ impl Server {
     /// Whether the server's port accepts connections.
     pub fn accepts(&self) -> bool {
         port::answers(self.port())
+    }
+
+    /// How the server has ended; `None` if it is running.
+    pub fn ended(&self) -> Option<ExitStatus> {
+        self.process().ended()
     }
 
     /// Fails if the server has ended.

@@ -73,6 +73,9 @@ impl Server {
             LogFormat::Json => common::log(json(request, &response, id, milliseconds)),
             _ => common::log(combined(request, &response)),
         }
+        if is("writes-two-lines") {
+            common::log(format_args!("{} is answered", request.target()));
+        }
         if is("logs-all-headers") {
             common::log(String::from_utf8_lossy(request.fields()).replace("\r\n", " "));
         }

@@ -100,6 +100,9 @@ impl Changes {
             Some(Some(id)) if is_known(&id) => (id, String::new()),
             Some(_) if is("never-resets") => (state.last, String::new()),
             Some(_) if is("resets-with-everything") => (state.forgotten, reset),
+            Some(_) if is("resets-without-an-id") => {
+                (state.last, "event: reset\ndata: 0\n\n".to_owned())
+            }
             Some(_) if is("resets-without-data") => {
                 (state.last, format!("id: {}\nevent: reset\n\n", state.last))
             }
@@ -176,9 +179,13 @@ impl Changes {
 impl Observer for Changes {
     fn begin(&self, revision: u64) {
         let mut state = self.lock();
-        if !is("ids-begin-anew") {
-            (state.forgotten, state.last) = (revision, revision);
-        }
+        let last = match () {
+            () if is("ids-begin-anew") => 0,
+            // The last change was a removal.
+            () if is("ids-begin-at-what-is-left") => revision.saturating_sub(1),
+            () => revision,
+        };
+        (state.forgotten, state.last) = (last, last);
     }
 
     fn kept(&self, Event { id, revision, kind, data }: Event) {

@@ -237,6 +237,14 @@ fn echo(request: &Request) -> io::Result<Response> {
                 .map(|(_, value)| value.to_owned())
                 .collect()
         }
+        () if is("signs-are-digits") => {
+            let pairs = query.split('&').map(|pair| pair.split_once('=').unwrap_or((pair, "")));
+            pairs
+                .map(|(name, value)| [name, value].map(|it| decode_with_signs(it.as_bytes())))
+                .filter(|[name, _]| name == "message")
+                .map(|[_, value]| value)
+                .collect()
+        }
         () if is("a-plus-is-a-plus") => query_pairs(query.replace('+', "%2B").as_bytes())
             .filter(|(name, _)| name == "message")
             .map(|(_, value)| value.into_owned())
@@ -282,4 +290,22 @@ fn json(members: &[(&str, &String)]) -> Response {
         true => Response::text(text),
         false => Response::json(text),
     }
+}
+
+/// Decodes a value as a function does that reads numbers.
+fn decode_with_signs(mut text: &[u8]) -> String {
+    let mut decoded = Vec::new();
+    while let [byte, after @ ..] = text {
+        text = after;
+        let digits = after.get(..2).filter(|_| *byte == b'%');
+        let digits = digits.and_then(|it| std::str::from_utf8(it).ok());
+        match digits.and_then(|it| u8::from_str_radix(it, 16).ok()) {
+            Some(escaped) => {
+                decoded.push(escaped);
+                text = &after[2..];
+            }
+            None => decoded.push(if *byte == b'+' { b' ' } else { *byte }),
+        }
+    }
+    String::from_utf8_lossy(&decoded).into_owned()
 }

@@ -264,8 +264,9 @@ impl App {
     /// Answers the requests that reach a service, until the program is asked to stop. Bodies that are compressed are
     /// unpacked. From stage 18.
     pub(crate) fn serve(self, service: Service) -> io::Result<()> {
+        let service = service.unpacking();
         on_stop(service.stopper())?;
-        self.run(service.unpacking()).map(drop)
+        self.run(service).map(drop)
     }
 
     /// Answers the requests that reach a service, until it is stopped: see [`Service::run`].

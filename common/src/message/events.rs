@@ -100,15 +100,14 @@ impl Events {
             return None;
         }
         state.watchers += 1;
-        let last = state.last;
-        let number = |id| std::str::from_utf8(id).ok()?.parse().ok();
-        let is_known = |id: &u64| (state.forgotten..=last).contains(id);
-        let (seen, reset) = match last_event_id.map(|id| number(id).filter(is_known)) {
-            None => (last, String::new()),
-            Some(Some(id)) => (id, String::new()),
-            Some(None) => (last, encoded(last, "reset", "null")),
-        };
-        let greeting = Arc::from([WELCOME, reset.as_bytes()].concat());
+        let (mut seen, mut greeting) = (state.last, WELCOME.to_vec());
+        if let Some(id) = last_event_id {
+            match str::from_utf8(id).ok().and_then(|id| id.parse().ok()) {
+                Some(id) if (state.forgotten..=state.last).contains(&id) => seen = id,
+                _ => greeting.extend_from_slice(encoded(seen, "reset", "null").as_bytes()),
+            }
+        }
+        let greeting = Arc::from(greeting);
         let shared = Arc::clone(&self.shared);
         Some(Watch { shared, seen, greeting: Some(greeting), silence: Duration::ZERO })
     }

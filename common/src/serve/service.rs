@@ -123,17 +123,18 @@ impl Service {
     /// Unpacks bodies that are compressed with gzip. Without that, they are refused with 415. From stage 18.
     #[must_use]
     pub fn unpacking(mut self) -> Service {
-        if let Some(shared) = Arc::get_mut(&mut self.shared) {
-            shared.unpacks = true;
-        }
+        self.shared().unpacks = true;
         self
     }
 
     fn logging(mut self, lines: Lines) -> Service {
-        if let Some(shared) = Arc::get_mut(&mut self.shared) {
-            shared.lines = lines;
-        }
+        self.shared().lines = lines;
         self
+    }
+
+    /// What is chosen before anybody else knows this service.
+    fn shared(&mut self) -> &mut Shared {
+        Arc::get_mut(&mut self.shared).expect("a service is complete before its stopper is made")
     }
 
     /// Gives each request a name, which goes into its answer as `X-Request-Id`, and writes lines in this format: when
@@ -141,9 +142,7 @@ impl Service {
     #[must_use]
     pub fn with_request_log(mut self, request_log: RequestLog) -> Service {
         log::set_format(request_log.format);
-        if let Some(shared) = Arc::get_mut(&mut self.shared) {
-            shared.request_log = Some(request_log);
-        }
+        self.shared().request_log = Some(request_log);
         self
     }
 
@@ -158,7 +157,8 @@ impl Service {
         self.shared.address
     }
 
-    /// Returns a function that stops the service, for a signal to call. A second call makes the service
+    /// Returns a function that stops the service, for a signal to call. The service must be complete: what is chosen
+    /// afterwards is a mistake, and panics. A second call makes the service
     /// stop without waiting for requests. The function needs no thread and no descriptor, and does not
     /// block.
     pub fn stopper(&self) -> impl Fn() + Send + use<> {
