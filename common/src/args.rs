@@ -19,8 +19,8 @@ use crate::protocol::limits::Limits;
 use crate::serve::access_log::RequestLog;
 use crate::serve::log::{self, LogFormat};
 use crate::serve::proxies::{Network, Proxies};
-use crate::serve::service::Service;
-use crate::serve::stop::survive_large_files;
+use crate::serve::service::{Driven, Service};
+use crate::serve::stop::{on_stop, survive_large_files};
 use crate::transport::client::TIMEOUT;
 use crate::transport::listener::Listener;
 
@@ -67,6 +67,8 @@ pub struct Args {
     pub max_watchers: usize,
     /// How long a watcher hears nothing before it is told that it is still watching, from `--heartbeat`.
     pub heartbeat: Duration,
+    /// Whether each connection has a thread of its own, from `--threads`.
+    pub threads: bool,
 }
 
 /// The default of [`Args::max_json`], in bytes.
@@ -85,7 +87,11 @@ impl Args {
     ///
     /// When the port is taken or not allowed.
     pub fn listen(&self) -> io::Result<Listener> {
-        let listener = Listener::bind(self.port)?.with_timeout(self.timeout);
+        self.announced(Listener::bind(self.port)?)
+    }
+
+    fn announced(&self, listener: Listener) -> io::Result<Listener> {
+        let listener = listener.with_timeout(self.timeout);
         announce(listener.address());
         Ok(listener)
     }
@@ -96,7 +102,11 @@ impl Args {
     ///
     /// As [`Args::listen`] and [`Service::new`].
     pub fn service(&self) -> io::Result<Service> {
-        Ok(Service::new(self.listen()?, self.limits)?.quiet(self.quiet))
+        self.service_on(self.listen()?)
+    }
+
+    fn service_on(&self, listener: Listener) -> io::Result<Service> {
+        Ok(Service::new(listener, self.limits)?.quiet(self.quiet))
     }
 
     /// Returns the files of [`Args::directory`], or no files if there is no directory. Uploads that earlier programs
@@ -130,9 +140,26 @@ impl Args {
     /// As [`Args::listen`] and [`App::run`].
     pub fn run(&self, mut app: App) -> io::Result<()> {
         app.share(Cors::new(self.origins.clone(), self.allow_credentials)?);
+        app.checked()?.serve(self.logging(self.service()?))
+    }
+
+    /// Listens, as [`Args::run`] does, but hands the connections to somebody else who drives them. From stage 21.
+    ///
+    /// # Errors
+    ///
+    /// As [`Args::run`].
+    pub fn driven(&self, mut app: App) -> io::Result<Driven> {
+        app.share(Cors::new(self.origins.clone(), self.allow_credentials)?);
         let app = app.checked()?;
+        let listener = self.announced(Listener::bind_for_several(self.port)?)?;
+        let service = self.logging(self.service_on(listener)?).unpacking();
+        on_stop(service.stopper())?;
+        app.driven(service)
+    }
+
+    fn logging(&self, service: Service) -> Service {
         let log = RequestLog { format: self.log, proxies: self.proxies.clone() };
-        app.serve(self.service()?.with_request_log(log))
+        service.with_request_log(log)
     }
 }
 
@@ -201,6 +228,15 @@ pub fn run_store(serve: impl FnOnce(&Args) -> io::Result<()>) -> ExitCode {
 /// in [`run`]. From stage 20.
 pub fn run_live(serve: impl FnOnce(&Args) -> io::Result<()>) -> ExitCode {
     start(app_command().args(api()).arg(store()).args(watchers()), serve)
+}
+
+/// Runs a server with the options of [`run_live`], and with `--threads`. Errors are handled as in [`run`]. From stage 21.
+pub fn run_driven(serve: impl FnOnce(&Args) -> io::Result<()>) -> ExitCode {
+    let threads = Arg::new("threads")
+        .long("threads")
+        .action(ArgAction::SetTrue)
+        .help("Give each connection a thread of its own, and not all of them an event loop");
+    start(app_command().args(api()).arg(store()).args(watchers()).arg(threads), serve)
 }
 
 fn store() -> Arg {
@@ -459,6 +495,7 @@ fn chosen_args(matches: &ArgMatches) -> Result<Args, String> {
         store: path("store").cloned(),
         max_watchers: usize::try_from(number("max-watchers", MAX_WATCHERS)).unwrap_or(usize::MAX),
         heartbeat: Duration::from_secs(number("heartbeat", HEARTBEAT)),
+        threads: flag("threads"),
         proxies: Proxies::new(proxies.into_iter().flatten().copied()),
     })
 }

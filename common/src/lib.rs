@@ -56,6 +56,7 @@
 //! | `message::body` | 8 | where a body ends |
 //! | `message::events` | 21 | events for all who watch |
 //! | `message::coding` | 9 | whether the client accepts gzip, and gzip itself |
+//! | `message::remainder` | 21 | what is left of a response when its head has been written |
 //! | `message::response` | 4 | status, fields, body, and how they are written |
 //! | **`protocol`** | | *one conversation: still no sockets, and time as an argument* |
 //! | `protocol::limits` | 12 | the limits on sizes and times |
@@ -138,6 +139,7 @@ mod message {
     pub(crate) mod query;
     pub(crate) mod quoted;
     pub(crate) mod refused;
+    pub(crate) mod remainder;
     pub(crate) mod response;
     pub(crate) mod stream;
     pub(crate) mod syntax;
@@ -179,7 +181,7 @@ mod transport {
 pub use app::application::{App, Next};
 pub use app::routes::earlier_routes;
 pub use args::{
-    Args, announce, run, run_api, run_app, run_live, run_store, run_with_caching,
+    Args, announce, run, run_api, run_app, run_driven, run_live, run_store, run_with_caching,
     run_with_directory, run_with_limits, run_with_middleware, run_with_site,
 };
 pub use content::caching::{Outcome, Validators, cached, evaluate, may_change};
@@ -191,18 +193,19 @@ pub use message::body::MAX_BODY;
 pub use message::chunked::Decoder;
 pub use message::coding::{accepts_gzip, gzip, gzip_stream};
 pub use message::date::HttpDate;
-pub use message::events::{Events, Watch};
+pub use message::events::{Events, Heard, Piece, Waker, Watch};
 pub use message::file::{FilePart, FileState, OpenFile};
 pub use message::head::{Head, HeadParser, MAX_FIELDS, MAX_HEAD, MAX_TARGET, Version};
 pub use message::headers::Headers;
 pub use message::query::{form_pairs, query_pairs};
 pub use message::quoted::quoted;
 pub use message::refused::Refused;
+pub use message::remainder::{Ready, Remainder};
 pub use message::response::{Response, reason};
 pub use message::stream::Stream;
 pub use message::target::{Rest, Target, is_authority, path_of};
 pub use protocol::buffer::{Buffer, read_head};
-pub use protocol::connection::{Closing, Connection, Handler, Need};
+pub use protocol::connection::{AtOnce, Closing, Connection, Handler, Need};
 pub use protocol::limits::Limits;
 pub use protocol::persistence::Then;
 pub use protocol::request::{Body, Raw, Request};
@@ -216,8 +219,9 @@ pub use serve::exchange::{
 };
 pub use serve::log::{LogFormat, log};
 pub use serve::proxies::{Network, Proxies};
-pub use serve::service::Service;
+pub use serve::service::{Driven, Service};
 pub use serve::stop::on_stop;
 pub use serve::threads::serve;
 pub use transport::client::Client;
 pub use transport::listener::Listener;
+pub use transport::tcp::{Blocking, send_part};

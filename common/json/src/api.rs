@@ -58,11 +58,12 @@ pub fn add_records(app: &mut App, store: &Arc<dyn Store>, rules: Rules) {
         move |request: &Request| answer(handle(&api, request))
     };
     app.get("/data", handler(Api::list));
-    app.post("/data", handler(Api::add));
     app.get("/data/:id", handler(Api::show));
-    app.put("/data/:id", handler(Api::replace));
-    app.patch("/data/:id", handler(Api::patch));
-    app.delete("/data/:id", handler(Api::delete));
+    // A store may have to wait for its disk.
+    app.slow_route("POST", "/data", handler(Api::add));
+    app.slow_route("PUT", "/data/:id", handler(Api::replace));
+    app.slow_route("PATCH", "/data/:id", handler(Api::patch));
+    app.slow_route("DELETE", "/data/:id", handler(Api::delete));
 }
 
 /// Adds the route `GET /data/events`, which tells of each change of the records. The store must be observed by these
@@ -97,7 +98,7 @@ impl Observer for Events {
 /// Adds the route `POST /files/`, which stores the files of a form.
 pub fn add_form_files(app: &mut App, files: &Directory) {
     let files = files.clone();
-    app.post("/files/", move |request| answer(store_files(request, &files)));
+    app.slow_route("POST", "/files/", move |request| answer(store_files(request, &files)));
 }
 
 struct Api {

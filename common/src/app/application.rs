@@ -19,7 +19,7 @@ use crate::protocol::request::Request;
 use crate::serve::access_log::RequestLog;
 use crate::serve::clock::now;
 use crate::serve::log;
-use crate::serve::service::{AtStop, Service};
+use crate::serve::service::{AtStop, Driven, Service};
 use crate::serve::stop::on_stop;
 use crate::transport::listener::Listener;
 
@@ -69,7 +69,9 @@ type Middleware = dyn Fn(&Request, Next) -> Response + Send + Sync;
 /// - `/a/` is not `/a`. Where only the other one has routes, the client is sent there with 308.
 /// - All else goes to [`App::fallback`], and without one it gets 404.
 pub struct App {
-    router: Router<Box<Handler>>,
+    router: Router<Target>,
+    /// The methods of routes that may wait.
+    waiting: Vec<&'static str>,
     fallback: Option<Box<Handler>>,
     /// The outermost first.
     layers: Vec<Box<Middleware>>,
@@ -77,6 +79,12 @@ pub struct App {
     at_stop: Vec<AtStop>,
     /// What is wrong with the routes.
     fault: Option<String>,
+}
+
+/// What is behind a pattern.
+struct Target {
+    handler: Box<Handler>,
+    may_wait: bool,
 }
 
 impl Default for App {
@@ -90,6 +98,7 @@ impl App {
     pub fn new() -> App {
         App {
             router: Router::new(),
+            waiting: Vec::new(),
             fallback: None,
             layers: Vec::new(),
             cors: Cors::default(),
@@ -105,7 +114,25 @@ impl App {
         pattern: &'static str,
         handler: impl Fn(&Request) -> io::Result<Response> + Send + Sync + 'static,
     ) {
-        if let Err(fault) = self.router.add(method, vec![pattern], Box::new(handler)) {
+        self.add(method, vec![pattern], Target { handler: Box::new(handler), may_wait: false });
+    }
+
+    /// Adds a route whose handler may take long, because it waits for a disk or for another program. With an event loop,
+    /// it runs in a thread of its own, so that nobody else waits. From stage 21.
+    pub fn slow_route(
+        &mut self,
+        method: &'static str,
+        pattern: &'static str,
+        handler: impl Fn(&Request) -> io::Result<Response> + Send + Sync + 'static,
+    ) {
+        self.add(method, vec![pattern], Target { handler: Box::new(handler), may_wait: true });
+    }
+
+    fn add(&mut self, method: &'static str, parts: Vec<&'static str>, target: Target) {
+        if target.may_wait && !self.waiting.contains(&method) {
+            self.waiting.push(method);
+        }
+        if let Err(fault) = self.router.add(method, parts, target) {
             self.fault.get_or_insert(fault);
         }
     }
@@ -201,9 +228,8 @@ impl App {
             let found = site.answer_below(request, request.raw_param("path")?)?;
             Ok(ranged(request, cached(request, found, None, now()), now()))
         };
-        if let Err(fault) = self.router.add("GET", vec![prefix, "/*path"], Box::new(handler)) {
-            self.fault.get_or_insert(fault);
-        }
+        let target = Target { handler: Box::new(handler), may_wait: false };
+        self.add("GET", vec![prefix, "/*path"], target);
     }
 
     /// Lets the pages of another site read answers: `http://localhost:3000`, as browsers write it, or `*` for all sites.
@@ -226,13 +252,14 @@ impl App {
         if prefix.ends_with('/') {
             fault.get_or_insert(format!("the prefix {prefix} ends with a slash"));
         }
+        self.fault = self.fault.take().or(fault);
         let layers = Arc::new(other.layers);
         for route in other.router.into_routes() {
             let parts = [&[prefix][..], &route.parts].concat();
-            let handler = inside(Arc::clone(&layers), route.target);
-            fault = fault.or(self.router.add(route.method, parts, handler).err());
+            let Target { handler, may_wait } = route.target;
+            let handler = inside(Arc::clone(&layers), handler);
+            self.add(route.method, parts, Target { handler, may_wait });
         }
-        self.fault = self.fault.take().or(fault);
     }
 
     /// Returns the program if its routes are right.
@@ -280,6 +307,29 @@ impl App {
         Ok(service.run(move |request| Ok(app.answer(request))))
     }
 
+    /// Hands the requests that reach a service to these routes, and the service to somebody else who drives its
+    /// connections. From stage 21.
+    ///
+    /// # Errors
+    ///
+    /// As [`App::checked`].
+    pub fn driven(self, service: Service) -> io::Result<Driven> {
+        let mut app = self.checked()?;
+        let service = service.calling_at_stop(std::mem::take(&mut app.at_stop));
+        let app = Arc::new(app);
+        let asked = Arc::clone(&app);
+        Ok(service.driven(move |request| Ok(app.answer(request)), move |it| asked.may_wait(it)))
+    }
+
+    /// Whether the handler of a request may take long. From stage 21.
+    fn may_wait(&self, request: &Request) -> bool {
+        self.waiting.contains(&request.method())
+            && match self.router.find(request.method(), request.full_path()) {
+                Match::Target(target, _) => target.may_wait,
+                _ => false,
+            }
+    }
+
     /// Answers a request, through all middleware. From stage 18.
     pub fn answer(&self, request: &Request) -> Response {
         let allowed = || {
@@ -302,7 +352,9 @@ impl App {
         }
         let path = request.full_path();
         match self.router.find(request.method(), path) {
-            Match::Target(handler, parameters) => handler(&request.with_parameters(parameters)),
+            Match::Target(target, parameters) => {
+                (target.handler)(&request.with_parameters(parameters))
+            }
             Match::OtherMethods(allowed) => Ok(allowing(request, allowed)),
             Match::Nothing => match (self.with_the_other_end(path), &self.fallback) {
                 (Some(path), _) => {

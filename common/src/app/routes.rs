@@ -35,7 +35,7 @@ pub fn earlier_routes(files: &Directory, site: Site) -> App {
         download(request, served.open(request.raw_param("name")?)?)
     });
     let served = files.clone();
-    app.post("/files/*name", move |request| store(request, &served));
+    app.slow_route("POST", "/files/*name", move |request| store(request, &served));
     app.fallback(move |request| site.answer(request));
     app
 }

@@ -2,8 +2,10 @@
 
 use std::collections::VecDeque;
 use std::fmt::{self, Write};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
+
+use crate::message::chunked::chunk;
 
 /// How many events are remembered for those who come back, and how many bytes of them.
 const MAX_EVENTS: usize = 1_000;
@@ -49,7 +51,7 @@ struct Shared {
 #[derive(Default)]
 struct State {
     /// The last events with their ids, as they are sent.
-    events: VecDeque<(u64, Arc<[u8]>)>,
+    events: VecDeque<(u64, Piece)>,
     bytes: usize,
     /// The id of the last event that is no longer among them.
     forgotten: u64,
@@ -57,6 +59,36 @@ struct State {
     last: u64,
     watchers: usize,
     is_closed: bool,
+    /// Who is called when there is something new.
+    wakers: Vec<Weak<Waker>>,
+}
+
+/// Wakes somebody up who looks after watchers. It must be quick.
+pub type Waker = dyn Fn() + Send + Sync;
+
+/// Something to be sent to watchers. Copies share it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Piece {
+    chunk: Arc<[u8]>,
+    /// How many bytes the size of the chunk takes.
+    size: usize,
+}
+
+impl Piece {
+    fn new(text: &[u8]) -> Piece {
+        let chunk = chunk(text);
+        Piece { size: chunk.len() - text.len() - 2, chunk: Arc::from(chunk) }
+    }
+
+    /// Returns it as a chunk.
+    pub fn chunk(&self) -> &[u8] {
+        &self.chunk
+    }
+
+    /// Returns it as it is.
+    pub fn text(&self) -> &[u8] {
+        &self.chunk[self.size..self.chunk.len() - 2]
+    }
 }
 
 impl Events {
@@ -72,24 +104,22 @@ impl Events {
         let mut state = self.shared.lock();
         state.events.clear();
         (state.bytes, state.forgotten, state.last) = (0, id, id);
-        drop(state);
-        self.shared.news.notify_all();
+        self.shared.wake(state);
     }
 
     /// Tells all who watch of an event. Its id must be larger than those before it. The data may have several lines.
     pub fn send(&self, id: u64, name: &str, data: &str) {
-        let text: Arc<[u8]> = Arc::from(encoded(id, name, data).into_bytes());
+        let piece = Piece::new(encoded(id, name, data).as_bytes());
         let mut state = self.shared.lock();
         state.last = id;
-        state.bytes += text.len();
-        state.events.push_back((id, text));
+        state.bytes += piece.chunk.len();
+        state.events.push_back((id, piece));
         while state.events.len() > MAX_EVENTS || state.bytes > MAX_BYTES {
-            let Some((id, text)) = state.events.pop_front() else { break };
-            state.bytes -= text.len();
+            let Some((id, piece)) = state.events.pop_front() else { break };
+            state.bytes -= piece.chunk.len();
             state.forgotten = id;
         }
-        drop(state);
-        self.shared.news.notify_all();
+        self.shared.wake(state);
     }
 
     /// Begins to watch: from now on, or from the event on that the client has seen last, by its `Last-Event-ID`. If
@@ -107,15 +137,16 @@ impl Events {
                 _ => greeting.extend_from_slice(encoded(seen, "reset", "null").as_bytes()),
             }
         }
-        let greeting = Arc::from(greeting);
+        let greeting = Piece::new(&greeting);
         let shared = Arc::clone(&self.shared);
         Some(Watch { shared, seen, greeting: Some(greeting), silence: Duration::ZERO })
     }
 
     /// Lets all watchers go, when they have heard of the last event.
     pub fn close(&self) {
-        self.shared.lock().is_closed = true;
-        self.shared.news.notify_all();
+        let mut state = self.shared.lock();
+        state.is_closed = true;
+        self.shared.wake(state);
     }
 }
 
@@ -129,6 +160,15 @@ impl fmt::Debug for Events {
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Wakes up all who wait for something new.
+    fn wake(&self, mut state: MutexGuard<State>) {
+        let wakers: Vec<_> = state.wakers.iter().filter_map(Weak::upgrade).collect();
+        state.wakers.retain(|waker| waker.strong_count() > 0);
+        drop(state);
+        self.news.notify_all();
+        wakers.iter().for_each(|wake| wake());
     }
 }
 
@@ -148,16 +188,16 @@ pub struct Watch {
     /// The id of the last event that has been taken.
     seen: u64,
     /// What comes before all events.
-    greeting: Option<Arc<[u8]>>,
+    greeting: Option<Piece>,
     /// For how long there has been nothing to send.
     silence: Duration,
 }
 
 /// What there is for a watcher.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Next {
-    /// Bytes to be sent.
-    Text(Arc<[u8]>),
+pub enum Heard {
+    /// Something to be sent.
+    Piece(Piece),
     /// Nothing yet.
     Nothing,
     /// Nothing more: the list is closed, or the watcher has fallen behind.
@@ -166,35 +206,35 @@ pub(crate) enum Next {
 
 impl Watch {
     /// Takes what is to be sent next.
-    pub(crate) fn next(&mut self) -> Next {
+    pub fn take(&mut self) -> Heard {
         let next = self.peek();
         match &next {
-            Next::Text(_) => self.silence = Duration::ZERO,
-            Next::Nothing if self.silence >= self.shared.heartbeat => {
+            Heard::Piece(_) => self.silence = Duration::ZERO,
+            Heard::Nothing if self.silence >= self.shared.heartbeat => {
                 self.silence = Duration::ZERO;
-                return Next::Text(Arc::from(COMMENT));
+                return Heard::Piece(Piece::new(COMMENT));
             }
             _ => {}
         }
         next
     }
 
-    fn peek(&mut self) -> Next {
+    fn peek(&mut self) -> Heard {
         if let Some(greeting) = self.greeting.take() {
-            return Next::Text(greeting);
+            return Heard::Piece(greeting);
         }
         let state = self.shared.lock();
         if self.seen < state.forgotten {
-            return Next::End;
+            return Heard::End;
         }
         let next = state.events.partition_point(|(id, _)| *id <= self.seen);
         match state.events.get(next) {
-            Some((id, text)) => {
+            Some((id, piece)) => {
                 self.seen = *id;
-                Next::Text(Arc::clone(text))
+                Heard::Piece(piece.clone())
             }
-            None if state.is_closed => Next::End,
-            None => Next::Nothing,
+            None if state.is_closed => Heard::End,
+            None => Heard::Nothing,
         }
     }
 
@@ -211,8 +251,22 @@ impl Watch {
         }
     }
 
+    /// Returns for how long there may be nothing to send. Then [`Watch::probe`] is due.
+    pub fn heartbeat(&self) -> Duration {
+        self.shared.heartbeat
+    }
+
+    /// Has this called when there is something new for any watcher. The same waker is called once for all its watchers.
+    pub fn wake_with(&self, waker: &Arc<Waker>) {
+        let waker = Arc::downgrade(waker);
+        let mut state = self.shared.lock();
+        if !state.wakers.iter().any(|known| known.ptr_eq(&waker)) {
+            state.wakers.push(waker);
+        }
+    }
+
     /// Lets a comment be the next that is sent, if there is no event: the client may have left.
-    pub(crate) fn probe(&mut self) {
+    pub fn probe(&mut self) {
         self.silence = self.shared.heartbeat;
     }
 }
@@ -234,9 +288,9 @@ mod tests {
     fn heard(watch: &mut Watch) -> (String, bool) {
         let mut text = Vec::new();
         loop {
-            match watch.next() {
-                Next::Text(more) => text.extend_from_slice(&more),
-                end => return (String::from_utf8(text).expect("text"), end == Next::End),
+            match watch.take() {
+                Heard::Piece(more) => text.extend_from_slice(more.text()),
+                end => return (String::from_utf8(text).expect("text"), end == Heard::End),
             }
         }
     }
@@ -309,11 +363,14 @@ mod tests {
         let mut watch = events.watch(None).expect("room");
         assert_eq!(heard(&mut watch).0.as_bytes(), WELCOME);
         (0..2).for_each(|_| watch.wait(SHORT));
-        assert_eq!(watch.next(), Next::Nothing);
+        assert_eq!(watch.take(), Heard::Nothing);
         watch.wait(Duration::MAX);
-        assert_eq!((watch.next(), watch.next()), (Next::Text(Arc::from(COMMENT)), Next::Nothing));
+        assert_eq!(
+            (watch.take(), watch.take()),
+            (Heard::Piece(Piece::new(COMMENT)), Heard::Nothing)
+        );
         watch.probe();
-        assert_eq!(watch.next(), Next::Text(Arc::from(COMMENT)));
+        assert_eq!(watch.take(), Heard::Piece(Piece::new(COMMENT)));
         events.send(1, "e", "");
         watch.wait(Duration::MAX);
         assert_eq!(ids(&mut watch), [1]);

@@ -202,7 +202,7 @@ impl FilePart {
     /// # Errors
     ///
     /// `UnexpectedEof` when the file has ended too early.
-    pub(crate) fn advance(&mut self, count: usize) -> io::Result<()> {
+    pub fn advance(&mut self, count: usize) -> io::Result<()> {
         if count == 0 && self.left() > 0 {
             return Err(became_shorter(self.left(), self.length));
         }

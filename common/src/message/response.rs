@@ -4,24 +4,20 @@ use std::borrow::Cow;
 use std::fmt;
 use std::io::{self, Read, Write};
 use std::ops::Range;
-use std::time::Duration;
 
-use crate::message::chunked::{LAST_CHUNK, chunk, write_chunked};
 use crate::message::coding::{accepts_gzip, gzip, gzip_stream};
 use crate::message::date::HttpDate;
-use crate::message::events::{Next, Watch};
+use crate::message::events::Watch;
 use crate::message::file::{FileContent, FilePart, FileState, OpenFile};
 use crate::message::head::{Head, Version};
 use crate::message::headers::Headers;
 use crate::message::refused::Refused;
+use crate::message::remainder::{Left, Remainder, WhenSent, Writer};
 use crate::message::stream::Stream;
 use crate::message::syntax::Class;
 
 /// The most bytes of a body that are copied behind their head, to be written together with it.
 const SMALL_BODY: usize = 32 * 1024;
-
-/// How often it is looked whether a watcher is still there.
-const LOOK: Duration = Duration::from_secs(1);
 
 /// The initial capacity for the fields of a response, in bytes.
 const FIELDS: usize = 256;
@@ -73,10 +69,6 @@ enum Content {
     /// Events, as they come.
     Events(Watch),
 }
-
-type WhenSent = dyn FnOnce(&io::Result<u64>) + Send;
-
-type Writer = dyn FnOnce(&mut dyn Write) -> io::Result<()> + Send;
 
 impl fmt::Debug for Content {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
@@ -442,72 +434,48 @@ impl Response {
     /// When the client has left, when a write times out, when a file turns out shorter than it was, and when a
     /// stream fails. A part of the response may have been written then, and nothing can follow it.
     pub(crate) fn write_to(
-        mut self,
-        recipient: Recipient,
-        connection: &str,
-        out: &mut dyn Stream,
-    ) -> io::Result<()> {
-        let when_sent = self.when_sent.take();
-        let sent = self.or_500().write_whole(recipient, connection, out);
-        if let Some(when_sent) = when_sent {
-            when_sent(&sent);
-        }
-        sent.map(drop)
-    }
-
-    /// Writes the response. Returns how many bytes the body has.
-    fn write_whole(
         self,
         recipient: Recipient,
         connection: &str,
         out: &mut dyn Stream,
-    ) -> io::Result<u64> {
-        self.write_head(recipient, connection, out)?;
-        if recipient.wants_head_only || self.has_no_body() {
-            return Ok(0);
+    ) -> io::Result<()> {
+        let is_small = !matches!(&self.body, Content::Bytes(body) if body.len() > SMALL_BODY);
+        if let Some(pending) = out.pending().filter(|_| is_small) {
+            return self.begin(recipient, connection, pending).write(out);
         }
-        let length = self.length().unwrap_or_default();
-        match self.body {
-            Content::Bytes(_) => Ok(length), // written together with the head
-            Content::File(part) => out.send_file(part).map(|()| length),
-            Content::Stream(mut source) => {
-                out.flush()?; // the client may be waiting, and the source may take long
-                match recipient.version {
-                    Version::Http11 => write_chunked(source, out),
-                    Version::Http10 => io::copy(&mut source, &mut AutoFlush { out, count: 0 }),
-                }
-            }
-            Content::Events(watch) => write_events(watch, recipient.version, out),
-            Content::ByHand(write) => {
-                out.flush()?;
-                let mut out = AutoFlush { out, count: 0 };
-                write(&mut out).map(|()| out.count)
-            }
+        let mut head = Vec::with_capacity(512);
+        let remainder = self.begin(recipient, connection, &mut head);
+        match out.write_all(&head) {
+            Ok(()) => remainder.write(out),
+            Err(error) => remainder.end(Err(error)),
         }
     }
 
-    /// Writes the head, and the body if it is in memory. If `out` collects pending bytes, a small body and its
-    /// head are added to those.
-    fn write_head(
-        &self,
+    /// Writes the head to memory, and the body if it is small. Returns what is left.
+    pub(crate) fn begin(
+        mut self,
         recipient: Recipient,
         connection: &str,
-        out: &mut dyn Stream,
-    ) -> io::Result<()> {
-        let body = match &self.body {
-            Content::Bytes(body) if !recipient.wants_head_only && !self.has_no_body() => &body[..],
-            _ => &[],
+        out: &mut Vec<u8>,
+    ) -> Remainder {
+        let when_sent = self.when_sent.take();
+        let response = self.or_500();
+        response.encode_head(recipient.version, connection, out);
+        let has_body = !recipient.wants_head_only && !response.has_no_body();
+        let length = response.length().filter(|_| has_body).unwrap_or_default();
+        let left = match response.body {
+            _ if !has_body => Left::Nothing,
+            Content::Bytes(body) => {
+                let begun = body.len().min(SMALL_BODY);
+                out.extend_from_slice(&body[..begun]);
+                if begun == body.len() { Left::Nothing } else { Left::Bytes(body, begun) }
+            }
+            Content::File(part) => Left::File(part),
+            Content::Stream(source) => Left::Stream(source),
+            Content::ByHand(write) => Left::ByHand(write),
+            Content::Events(watch) => Left::Events(watch),
         };
-        if let Some(pending) = out.pending().filter(|_| body.len() <= SMALL_BODY) {
-            self.encode_head(recipient.version, connection, pending);
-            pending.extend_from_slice(body);
-            return Ok(());
-        }
-        let mut head = Vec::with_capacity(512);
-        self.encode_head(recipient.version, connection, &mut head);
-        head.extend_from_slice(&body[..body.len().min(SMALL_BODY)]);
-        out.write_all(&head)?;
-        out.write_all(body.get(SMALL_BODY..).unwrap_or_default())
+        Remainder::new(left, length, recipient.version, when_sent)
     }
 
     /// Whether a status never has a body (RFC 9110, sections 8.6 and 15.4.5).
@@ -540,53 +508,6 @@ impl Response {
         add(head, &["Content-Length: "]);
         add_number(head, length);
         add(head, &["\r\n"]);
-    }
-}
-
-/// Writes events as they come. Returns how many bytes they had.
-fn write_events(mut watch: Watch, version: Version, out: &mut dyn Stream) -> io::Result<u64> {
-    out.flush()?;
-    let mut length = 0;
-    loop {
-        match watch.next() {
-            Next::Text(text) => {
-                match version {
-                    Version::Http11 => out.write_all(&chunk(&text))?,
-                    Version::Http10 => out.write_all(&text)?,
-                }
-                out.flush()?;
-                length += text.len() as u64;
-            }
-            Next::Nothing => {
-                watch.wait(LOOK);
-                if out.has_heard_the_end() {
-                    watch.probe();
-                }
-            }
-            Next::End if version == Version::Http11 => {
-                return out.write_all(LAST_CHUNK).map(|()| length);
-            }
-            Next::End => return Ok(length),
-        }
-    }
-}
-
-/// A writer that sends at once what is written: the client may be waiting.
-struct AutoFlush<'o> {
-    out: &'o mut dyn Stream,
-    /// How many bytes have been written.
-    count: u64,
-}
-
-impl Write for AutoFlush<'_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let count = self.out.write(bytes)?;
-        self.count += count as u64;
-        self.out.flush().map(|()| count)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.out.flush()
     }
 }
 

@@ -104,6 +104,11 @@ impl Buffer {
         self.end = self.storage.len().min(self.end + count);
     }
 
+    /// Takes back a head that was removed, when nothing after it has been used.
+    pub(crate) fn restore(&mut self, head: usize) {
+        self.start = self.start.saturating_sub(head);
+    }
+
     /// Removes a head of the given length, and lends it out, together with a window on what comes
     /// after it. When both are no longer borrowed, the buffer continues with what is left in the
     /// window.

@@ -1,12 +1,14 @@
 //! The conversation with one client, without its socket (stage 12's lasting form).
 
-use std::io;
+use std::io::{self, Read, Write};
 use std::time::Duration;
 
 use crate::message::body::Framing;
 use crate::message::head::{Head, HeadParser, Version};
 use crate::message::refused::Refused;
+use crate::message::remainder::{Ready, Remainder};
 use crate::message::response::{Recipient, Response};
+use crate::message::stream::Stream;
 use crate::message::target::Target;
 use crate::protocol::buffer::Buffer;
 use crate::protocol::limits::{Limits, TimeBudget};
@@ -34,6 +36,12 @@ pub trait Handler {
     /// Returns the response to a request that was refused before it reached [`Handler::answer`].
     /// `received` is how it begins.
     fn refuse(&self, refused: Refused, received: &[u8]) -> Response;
+
+    /// Whether the response to a request may have to be waited for, such as for a disk. From stage 21.
+    fn may_wait(&self, request: &Request) -> bool {
+        let _ = request;
+        false
+    }
 }
 
 /// The conversation with one client. It decides what is a request, what is refused, how long the
@@ -66,7 +74,8 @@ pub struct Connection {
     phase: Phase,
     /// The time that the client has left in this phase.
     budget: TimeBudget,
-    /// Whether the client has closed its side of the connection.
+    /// Whether the client sends no more: it has closed its side of the connection, or it has asked for its end, and all
+    /// that it sent before has been read.
     client_has_ended: bool,
 }
 
@@ -81,7 +90,20 @@ enum Phase {
     Request(usize),
     /// What arrived is not a valid request.
     Refused(Refused),
+    /// The head of a response has been written, and the rest is being sent.
+    Answering(Then),
     Ended,
+}
+
+/// What has become of an attempt to answer at once. From stage 21.
+pub enum AtOnce {
+    /// The response is in the outbox.
+    Whole,
+    /// The response begins in the outbox. What is left of it follows, and then [`Connection::conclude`].
+    Begun(Remainder),
+    /// Nobody can answer without waiting: the body has not arrived, or the handler may take long. Nothing has changed:
+    /// [`Connection::answer`] waits.
+    MustWait,
 }
 
 impl Connection {
@@ -110,7 +132,7 @@ impl Connection {
     }
 
     /// Prepares for a conversation with another client. Memory is kept.
-    pub(crate) fn restart(&mut self) {
+    pub fn restart(&mut self) {
         self.parser.reset();
         self.buffer.clear();
         self.outbox.clear();
@@ -127,7 +149,7 @@ impl Connection {
         match self.phase {
             Phase::Idle | Phase::Head => Need::Bytes,
             Phase::Request(_) | Phase::Refused(_) => Need::Answer,
-            Phase::Ended => Need::Close,
+            Phase::Answering(_) | Phase::Ended => Need::Close,
         }
     }
 
@@ -221,7 +243,7 @@ impl Connection {
         self.outbox.renew();
         let then = match self.phase {
             Phase::Request(length) => self.answer_request(length, handler, transport),
-            Phase::Refused(refused) => self.refuse(refused, handler, transport),
+            Phase::Refused(refused) => self.answer_refusal(refused, handler, transport),
             _ => Ok(Then::Close),
         };
         match then {
@@ -267,7 +289,7 @@ impl Connection {
         }
     }
 
-    fn refuse(
+    fn answer_refusal(
         &mut self,
         refused: Refused,
         handler: &dyn Handler,
@@ -292,10 +314,185 @@ impl Connection {
     /// When the connection is broken, or the client is too slow to take the bytes.
     pub fn finish(&mut self, transport: &mut dyn Transport) -> io::Result<Closing> {
         self.outbox.flush(transport)?;
+        Ok(self.closing())
+    }
+
+    /// Returns how the connection should be closed when the pending bytes have been sent. From stage 21.
+    pub fn closing(&self) -> Closing {
         let may_be_lost = self.outbox.has_sent() && !self.client_has_ended;
-        Ok(if may_be_lost { Closing::Lingering } else { Closing::Immediate })
+        if may_be_lost { Closing::Lingering } else { Closing::Immediate }
     }
 }
+
+/// For those who do not wait, but are told when bytes have arrived, and when bytes can be sent. From stage 21.
+impl Connection {
+    /// Returns room for bytes that have arrived. [`Connection::received`] says how many there are.
+    pub fn room(&mut self) -> &mut [u8] {
+        self.buffer.room()
+    }
+
+    /// Takes note of bytes that have been put into the room; 0 if the client sends no more.
+    ///
+    /// # Errors
+    ///
+    /// `UnexpectedEof` when the client has left in the middle of a head.
+    pub fn received(&mut self, count: usize) -> io::Result<()> {
+        if count == 0 {
+            return self.end();
+        }
+        self.buffer.add(count);
+        Ok(())
+    }
+
+    /// Returns the time that the client has, from now on, for what is needed next: a request, or the rest of its head.
+    /// A driver begins to count when that changes, and not with each byte.
+    pub fn patience(&self) -> Duration {
+        self.budget.left()
+    }
+
+    /// Handles the end of that time: a request that has begun is refused with 408, and an idle connection ends.
+    pub fn time_is_up(&mut self) {
+        self.expire();
+    }
+
+    /// Returns the bytes that are to be sent.
+    pub fn outbox(&self) -> &[u8] {
+        self.outbox.bytes()
+    }
+
+    /// Takes note of bytes of the outbox that have been sent.
+    pub fn sent(&mut self, count: usize) {
+        self.outbox.sent(count);
+    }
+
+    /// Adds bytes to those that are to be sent.
+    pub fn send_later(&mut self, bytes: &[u8]) {
+        self.outbox.room().extend_from_slice(bytes);
+    }
+
+    /// Refuses the request that [`Connection::advance`] has found, whatever it is.
+    pub fn refuse(&mut self, refused: Refused) {
+        self.phase = Phase::Refused(refused);
+    }
+
+    /// Whether there is nothing to remember: no part of a request has arrived, and all answers have been sent.
+    pub fn is_blank(&self) -> bool {
+        self.is_idle() && self.outbox.is_empty()
+    }
+
+    /// Answers what [`Connection::advance`] has found, if nobody has to wait for that.
+    pub fn answer_at_once(&mut self, handler: &dyn Handler) -> AtOnce {
+        let begun = match self.phase {
+            Phase::Request(length) => self.begin_answer(length, handler),
+            Phase::Refused(refused) => Some(self.begin_refusal(refused, handler)),
+            _ => None,
+        };
+        let Some((mut remainder, then)) = begun else { return AtOnce::MustWait };
+        self.phase = Phase::Answering(then);
+        if let Ready::Nothing = remainder.ready() {
+            self.conclude(remainder.end(Ok(())).is_ok());
+            return AtOnce::Whole;
+        }
+        AtOnce::Begun(remainder)
+    }
+
+    fn begin_answer(&mut self, length: usize, handler: &dyn Handler) -> Option<(Remainder, Then)> {
+        let (bytes, window) = self.buffer.split(length);
+        let head = self.parser.head(bytes);
+        let meaning = match checked(&head, self.rules, &self.limits) {
+            Ok(meaning) => meaning,
+            Err(refused) => {
+                let response = handler.refuse(refused, bytes);
+                let out = self.outbox.room();
+                let remainder = response.begin(Recipient::of(&head), Then::Close.option(), out);
+                return Some((remainder, Then::Close));
+            }
+        };
+        let is_whole = match meaning.1 {
+            Framing::None => true,
+            Framing::Length(length) => length <= window.bytes().len() as u64,
+            Framing::Chunked => false,
+        };
+        let mut is_last_word = false;
+        let answered = {
+            let mut nobody = Nobody;
+            let message = Message::new(head, meaning, window, &mut nobody, self.limits.max_body);
+            let is_unpacked = self.rules == Rules::Packed;
+            let message = if is_unpacked { message.unpacking() } else { message };
+            let request = message.request();
+            (is_whole && !handler.may_wait(&request)).then(|| {
+                let response = handler.answer(&request);
+                let then = persistence::after(&request, &response);
+                let out = self.outbox.room();
+                let remainder = response.begin(request.recipient(), then.option(), out);
+                let is_skipped = then == Then::Close || request.skip_body().is_ok();
+                is_last_word = persistence::is_last_word(&request);
+                (remainder, if is_skipped { then } else { Then::Close })
+            })
+        };
+        if answered.is_none() {
+            self.buffer.restore(length);
+        }
+        self.client_has_ended |= is_last_word && self.buffer.is_empty();
+        answered
+    }
+
+    fn begin_refusal(&mut self, refused: Refused, handler: &dyn Handler) -> (Remainder, Then) {
+        let received = self.buffer.bytes();
+        let recipient = Recipient {
+            version: Version::Http11,
+            wants_head_only: self.parser.is_to_head(received),
+        };
+        let response = handler.refuse(refused, received);
+        (response.begin(recipient, Then::Close.option(), self.outbox.room()), Then::Close)
+    }
+
+    /// Takes note of the end of a response: that all of it has been sent, or that this has failed.
+    pub fn conclude(&mut self, has_been_sent: bool) {
+        match self.phase {
+            Phase::Answering(Then::KeepOpen) if has_been_sent => self.await_next_request(),
+            _ => self.phase = Phase::Ended,
+        }
+    }
+
+    /// Sends what is left of a response, and waits as long as that takes.
+    ///
+    /// # Errors
+    ///
+    /// When the connection is broken, when the client is too slow, and when a file or a stream fails.
+    pub fn write_remainder(
+        &mut self,
+        remainder: Remainder,
+        transport: &mut dyn Transport,
+    ) -> io::Result<()> {
+        let budget = TimeBudget::fixed(Duration::ZERO); // nothing will be read
+        let mut line = Line { transport, outbox: &mut self.outbox, budget };
+        let written = remainder.write(&mut line);
+        self.conclude(written.is_ok());
+        written
+    }
+}
+
+/// A client of whom all bytes have arrived that will be looked at.
+struct Nobody;
+
+impl Read for Nobody {
+    fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+        Err(io::ErrorKind::WouldBlock.into())
+    }
+}
+
+impl Write for Nobody {
+    fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+        Err(io::ErrorKind::WouldBlock.into())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Stream for Nobody {}
 
 /// How a connection is closed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -43,6 +43,11 @@ pub(crate) fn after(request: &Request, response: &Response) -> Then {
     }
 }
 
+/// Whether the client has said that it sends no other request, and all of this one has been read.
+pub(crate) fn is_last_word(request: &Request) -> bool {
+    !client_goes_on(request.head()) && request.unread() == Some(0)
+}
+
 /// Whether the client may send another request on this connection (RFC 9112, section 9.3).
 fn client_goes_on(head: &Head) -> bool {
     let says = |wanted: &[u8]| {

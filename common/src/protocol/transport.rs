@@ -144,6 +144,26 @@ impl Outbox {
         self.bytes.is_empty()
     }
 
+    /// Returns the bytes. They must not be lent.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// Returns the room for more bytes, at the end.
+    pub(crate) fn room(&mut self) -> &mut Vec<u8> {
+        &mut self.bytes
+    }
+
+    /// Takes note of bytes that somebody else has sent.
+    pub(crate) fn sent(&mut self, count: usize) {
+        self.has_sent = true;
+        if count == self.bytes.len() {
+            self.bytes.clear();
+        } else {
+            self.bytes.drain(..count.min(self.bytes.len()));
+        }
+    }
+
     /// Prepares for another client. Memory is kept.
     pub(crate) fn clear(&mut self) {
         let mut bytes = std::mem::take(&mut self.bytes);

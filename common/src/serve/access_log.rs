@@ -28,13 +28,18 @@ pub(crate) enum Lines {
 }
 
 /// A handler that writes a line about each answer to stderr.
-pub(crate) struct Logged<F> {
+pub(crate) struct Logged<'s, F> {
     pub(crate) peer: SocketAddr,
     pub(crate) lines: Lines,
+    pub(crate) may_wait: &'s dyn Fn(&Request) -> bool,
     pub(crate) answer: F,
 }
 
-impl<F: Fn(Result<&Request, Refused>) -> Response> Handler for Logged<F> {
+impl<F: Fn(Result<&Request, Refused>) -> Response> Handler for Logged<'_, F> {
+    fn may_wait(&self, request: &Request) -> bool {
+        (self.may_wait)(request)
+    }
+
     fn answer(&self, request: &Request) -> Response {
         let response = (self.answer)(Ok(&request.with_peer(self.peer))).or_500();
         let is_logged = match self.lines {
@@ -71,10 +76,15 @@ pub struct RequestLog {
 pub(crate) struct Traced<'s, F> {
     pub(crate) peer: SocketAddr,
     pub(crate) log: &'s RequestLog,
+    pub(crate) may_wait: &'s dyn Fn(&Request) -> bool,
     pub(crate) answer: F,
 }
 
 impl<F: Fn(Result<&Request, Refused>) -> Response> Handler for Traced<'_, F> {
+    fn may_wait(&self, request: &Request) -> bool {
+        (self.may_wait)(request)
+    }
+
     fn answer(&self, request: &Request) -> Response {
         let start = Instant::now();
         let origin = self.origin(request);

@@ -29,7 +29,8 @@ pub fn answer_all(client: &Client, answer: impl Fn(Result<&Request, Refused>) ->
         ..Limits::default()
     };
     let mut connection = Connection::with_rules(limits, Rules::Sound);
-    let handler = Logged { peer: client.peer(), lines: Lines::All, answer };
+    let may_wait = &|_: &Request| true;
+    let handler = Logged { peer: client.peer(), lines: Lines::All, may_wait, answer };
     if let Err(error) = talk(&mut connection, &mut Tcp::new(client.stream()), &handler) {
         client.log(error);
     }

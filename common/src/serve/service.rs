@@ -1,7 +1,8 @@
 //! A server with limits on connections and times, and with a graceful stop (stage 12's lasting form).
 
+use std::fmt::Display;
 use std::io;
-use std::net::{SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -75,6 +76,8 @@ struct Shared {
     is_urgent: AtomicBool,
     /// Signalled when the service is asked to stop.
     stops: Condvar,
+    /// What is also called then.
+    alarms: Mutex<Vec<Box<dyn Fn() + Send>>>,
 }
 
 /// The function that answers requests.
@@ -104,6 +107,7 @@ impl Service {
             is_stopping: AtomicBool::new(false),
             is_urgent: AtomicBool::new(false),
             stops: Condvar::new(),
+            alarms: Mutex::default(),
         };
         Ok(Service { shared: Arc::new(shared), at_stop: Vec::new() })
     }
@@ -176,33 +180,119 @@ impl Service {
         self,
         route: impl Fn(&Request) -> io::Result<Response> + Send + Sync + 'static,
     ) -> bool {
-        let shared = self.shared;
-        let is_told = shared.request_log.is_some();
-        if is_told {
-            log(format_args!(
-                "serving on {}, {} clients at most",
-                shared.address, shared.limits.max_connections
-            ));
-        }
+        let Service { shared, at_stop } = self;
+        shared.tell(format_args!(
+            "serving on {}, {} clients at most",
+            shared.address, shared.limits.max_connections
+        ));
         let route: Arc<Route> = Arc::new(route);
         while !shared.is_stopping.load(Ordering::Acquire) && !start_worker(&shared, &route) {
             thread::sleep(crate::serve::threads::PAUSE); // there may be a thread then
         }
-        shared.wait_for_stop();
-        if is_told {
-            log("stopping, after the requests that are being answered");
-        }
-        self.at_stop.into_iter().for_each(|call| call());
+        shared.wait_for_stop(at_stop);
         let is_urgent = || shared.is_urgent.load(Ordering::Relaxed);
         let has_answered_all = shared.places.close(shared.limits.stop_timeout, is_urgent);
-        if is_told {
-            log(if has_answered_all {
-                "stopped"
-            } else {
-                "stopped, and not all requests were answered"
-            });
-        }
+        shared.tell_of_end(has_answered_all);
         has_answered_all
+    }
+
+    /// Hands the service to somebody else who drives its connections. `may_wait` says whether the answer to a request may
+    /// take long. From stage 21.
+    pub fn driven(
+        self,
+        route: impl Fn(&Request) -> io::Result<Response> + Send + Sync + 'static,
+        may_wait: impl Fn(&Request) -> bool + Send + Sync + 'static,
+    ) -> Driven {
+        let Service { shared, at_stop } = self;
+        Driven {
+            shared,
+            at_stop: Mutex::new(at_stop),
+            route: Arc::new(route),
+            may_wait: Box::new(may_wait),
+        }
+    }
+}
+
+/// A service whose connections somebody else drives: it has the limits, the log and the route, and knows when to stop. From
+/// stage 21.
+pub struct Driven {
+    shared: Arc<Shared>,
+    at_stop: Mutex<Vec<AtStop>>,
+    route: Arc<Route>,
+    may_wait: Box<dyn Fn(&Request) -> bool + Send + Sync>,
+}
+
+impl Driven {
+    /// Returns the limits for clients.
+    pub fn limits(&self) -> Limits {
+        self.shared.limits
+    }
+
+    /// Returns the socket that listens, to be used without waiting.
+    ///
+    /// # Errors
+    ///
+    /// When the system has no descriptor for it.
+    pub fn socket(&self) -> io::Result<TcpListener> {
+        match &*self.shared.lock_listener() {
+            Some(listener) => listener.socket(),
+            None => Err(io::ErrorKind::NotConnected.into()),
+        }
+    }
+
+    /// Creates the conversation with a client.
+    pub fn connection(&self) -> Connection {
+        self.shared.connection()
+    }
+
+    /// Calls a function with what answers the requests of this client.
+    pub fn with_handler<T>(&self, peer: SocketAddr, call: impl FnOnce(&dyn Handler) -> T) -> T {
+        self.shared.with_handler(peer, &self.route, &self.may_wait, call)
+    }
+
+    /// Returns the answer to a client for whom there is no place, and writes a line about it.
+    pub fn refusal(&self, peer: SocketAddr) -> Vec<u8> {
+        let response = refusal_when_full(peer);
+        let recipient = Recipient { version: Version::Http11, wants_head_only: false };
+        let mut bytes = Vec::new();
+        let _ = response.begin(recipient, "close", &mut bytes).end(Ok(()));
+        bytes
+    }
+
+    /// Calls a function each time the service is asked to stop, in the thread that asks.
+    pub fn when_asked_to_stop(&self, call: impl Fn() + Send + 'static) {
+        self.shared.alarms.lock().unwrap_or_else(PoisonError::into_inner).push(Box::new(call));
+    }
+
+    /// Whether the service has been asked to stop.
+    pub fn is_stopping(&self) -> bool {
+        self.shared.is_stopping.load(Ordering::Acquire)
+    }
+
+    /// Whether it has been asked twice, and should not wait for requests.
+    pub fn is_urgent(&self) -> bool {
+        self.shared.is_urgent.load(Ordering::Relaxed)
+    }
+
+    /// Writes in the log that the service begins, waits until it is asked to stop, and ends the answers that would go on
+    /// forever.
+    pub fn wait_for_stop(&self) {
+        let Shared { address, limits, .. } = &*self.shared;
+        let most = limits.max_connections;
+        self.shared.tell(format_args!("serving on {address}, {most} clients at most"));
+        let at_stop =
+            std::mem::take(&mut *self.at_stop.lock().unwrap_or_else(PoisonError::into_inner));
+        self.shared.wait_for_stop(at_stop);
+    }
+
+    /// Writes in the log that the service has ended.
+    pub fn tell_of_end(&self, has_answered_all: bool) {
+        self.shared.tell_of_end(has_answered_all);
+    }
+
+    /// Writes a line about a connection that has ended badly.
+    pub fn tell_of_failure(&self, peer: SocketAddr, error: &io::Error) {
+        log(format_args!("{peer} {error}"));
     }
 }
 
@@ -213,15 +303,59 @@ impl Shared {
         }
         let listener = self.lock_listener().take();
         self.stops.notify_all();
+        self.alarms.lock().unwrap_or_else(PoisonError::into_inner).iter().for_each(|call| call());
         if let Some(listener) = listener {
             listener.stopper()();
         }
     }
 
-    fn wait_for_stop(&self) {
+    /// Writes a line about the service itself, if it is one that does so.
+    fn tell(&self, text: impl Display) {
+        if self.request_log.is_some() {
+            log(text);
+        }
+    }
+
+    fn tell_of_end(&self, has_answered_all: bool) {
+        self.tell(match has_answered_all {
+            true => "stopped",
+            false => "stopped, and not all requests were answered",
+        });
+    }
+
+    fn wait_for_stop(&self, at_stop: Vec<AtStop>) {
         let mut listener = self.lock_listener();
         while listener.is_some() {
             listener = self.stops.wait(listener).unwrap_or_else(PoisonError::into_inner);
+        }
+        drop(listener);
+        self.tell("stopping, after the requests that are being answered");
+        at_stop.into_iter().for_each(|call| call());
+    }
+
+    fn connection(&self) -> Connection {
+        match self.unpacks {
+            true => Connection::unpacking(self.limits),
+            false => Connection::new(self.limits),
+        }
+    }
+
+    /// Calls a function with what answers the requests of this client.
+    fn with_handler<T>(
+        &self,
+        peer: SocketAddr,
+        route: &Arc<Route>,
+        may_wait: &dyn Fn(&Request) -> bool,
+        use_it: impl FnOnce(&dyn Handler) -> T,
+    ) -> T {
+        let answer = |request: Result<&Request, Refused>| {
+            let response = finish(call(route, request));
+            let is_stopping = self.is_stopping.load(Ordering::Relaxed);
+            if is_stopping { response.last() } else { response }
+        };
+        match &self.request_log {
+            Some(log) => use_it(&Traced { peer, log, may_wait, answer }),
+            None => use_it(&Logged { peer, lines: self.lines, may_wait, answer }),
         }
     }
 
@@ -251,10 +385,7 @@ fn start_worker(shared: &Arc<Shared>, route: &Arc<Route>) -> bool {
 /// So a connection is never handed from one thread to another, which would take longer than to answer a
 /// small request.
 fn work(shared: &Arc<Shared>, route: &Arc<Route>) {
-    let mut connection = match shared.unpacks {
-        true => Connection::unpacking(shared.limits),
-        false => Connection::new(shared.limits),
-    };
+    let mut connection = shared.connection();
     while let Some(accepted) = shared.accept() {
         match accepted {
             Ok((stream, peer)) => {
@@ -313,8 +444,7 @@ impl Arrival<'_> {
     }
 
     fn send_503(&self, has_time: bool) -> io::Result<()> {
-        let response = finish(Response::refused(FULL)).header("Retry-After", "1");
-        log(format_args!("{} {}", self.peer, response.summary()));
+        let response = refusal_when_full(self.peer);
         let recipient = Recipient { version: Version::Http11, wants_head_only: false };
         self.stream.set_write_timeout(Some(REFUSAL_TIMEOUT))?;
         response.write_to(recipient, "close", &mut tcp::Plain(&self.stream))?;
@@ -329,19 +459,11 @@ impl Arrival<'_> {
     /// connection.
     fn serve(self, place: Place, connection: &mut Connection) -> io::Result<()> {
         connection.restart();
-        let (peer, lines) = (self.peer, self.shared.lines);
-        let answer = |request: Result<&Request, Refused>| {
-            let response = finish(call(self.route, request));
-            let is_stopping = self.shared.is_stopping.load(Ordering::Relaxed);
-            if is_stopping { response.last() } else { response }
-        };
-        let handler: &dyn Handler = match &self.shared.request_log {
-            Some(log) => &Traced { peer, log, answer },
-            None => &Logged { peer, lines, answer },
-        };
         let tcp = Tcp::prepared(&self.stream);
         let mut transport = Lending::new(tcp, &self.stream, &self.shared.helper);
-        if let Closing::Lingering = talk(connection, &mut transport, handler, &place)? {
+        let talk = |handler: &dyn Handler| talk(connection, &mut transport, handler, &place);
+        let ended = self.shared.with_handler(self.peer, self.route, &|_| true, talk);
+        if let Closing::Lingering = ended? {
             self.shared.helper.close_gently(Arc::clone(&self.stream), place);
         }
         Ok(())
@@ -350,6 +472,13 @@ impl Arrival<'_> {
 
 const FULL: Refused =
     Refused { status: 503, why: "there are too many clients here; try again soon" };
+
+/// The answer to a client for whom there is no place. Writes a line about it.
+fn refusal_when_full(peer: SocketAddr) -> Response {
+    let response = finish(Response::refused(FULL)).header("Retry-After", "1");
+    log(format_args!("{peer} {}", response.summary()));
+    response
+}
 
 /// Drives a connection, and tells its place at each step whether it may be evicted in favour of a new
 /// client: it may while it is idle between two requests.

@@ -39,14 +39,37 @@ impl Listener {
     ///
     /// When the port is taken or not allowed.
     pub fn bind(port: u16) -> io::Result<Listener> {
-        let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
-        if cfg!(unix) {
-            // Without this option, a connection that was closed a moment ago would keep the port taken.
-            // (Under Windows it would let two programs have the same port.)
-            socket.set_reuse_address(true)?;
-        }
-        socket.set_tcp_nodelay(true)?; // which its connections inherit on some systems
-        socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, port)).into())?;
+        Listener::listening(bound(port)?)
+    }
+
+    /// Binds as [`Listener::bind`] does, and lets this program bind further sockets to the same port: the system deals
+    /// out the connections among them, where it can do that. From stage 21.
+    ///
+    /// # Errors
+    ///
+    /// As [`Listener::bind`].
+    #[cfg(target_os = "linux")]
+    pub fn bind_for_several(port: u16) -> io::Result<Listener> {
+        // Another program that has the port may also let others join. This socket would be refused, and tells us.
+        let alone = bound(port)?;
+        let address = alone.local_addr()?;
+        let socket = prepared()?;
+        socket.set_reuse_port(true)?;
+        socket.bind(&address)?;
+        Listener::listening(socket)
+    }
+
+    /// Binds as [`Listener::bind`] does. From stage 21.
+    ///
+    /// # Errors
+    ///
+    /// As [`Listener::bind`].
+    #[cfg(not(target_os = "linux"))]
+    pub fn bind_for_several(port: u16) -> io::Result<Listener> {
+        Listener::bind(port)
+    }
+
+    fn listening(socket: Socket) -> io::Result<Listener> {
         socket.listen(i32::MAX)?;
         let socket = TcpListener::from(socket);
         let address = socket.local_addr()?;
@@ -120,6 +143,33 @@ impl Listener {
         }
         Ok(Some((stream, peer)))
     }
+}
+
+impl Listener {
+    /// Returns the socket, to be used without waiting. From stage 21.
+    pub(crate) fn socket(&self) -> io::Result<TcpListener> {
+        let socket = self.shared.socket.try_clone()?;
+        socket.set_nonblocking(true)?;
+        Ok(socket)
+    }
+}
+
+/// A socket of which the connections send at once what they are given.
+fn prepared() -> io::Result<Socket> {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+    if cfg!(unix) {
+        // Without this option, a connection that was closed a moment ago would keep the port taken.
+        // (Under Windows it would let two programs have the same port.)
+        socket.set_reuse_address(true)?;
+    }
+    socket.set_tcp_nodelay(true)?; // which its connections inherit on some systems
+    Ok(socket)
+}
+
+fn bound(port: u16) -> io::Result<Socket> {
+    let socket = prepared()?;
+    socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, port)).into())?;
+    Ok(socket)
 }
 
 impl Shared {

@@ -4,6 +4,9 @@ use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::time::{Duration, Instant};
 
+#[cfg(target_os = "linux")]
+use std::os::fd::AsFd;
+
 #[cfg(unix)]
 use {nix::libc, socket2::SockRef, std::mem::MaybeUninit};
 
@@ -79,7 +82,7 @@ impl Transport for Tcp<'_> {
 
     fn send_file(&mut self, part: &FilePart, time: Duration) -> io::Result<Transfer> {
         self.limit_writes(time)?;
-        timed(|| send_some(self.stream, part))
+        timed(|| send_part(self.stream, part))
     }
 
     fn has_heard_the_end(&mut self) -> bool {
@@ -90,6 +93,47 @@ impl Transport for Tcp<'_> {
             Ok(count) => count == 0,
             Err(error) => !is_timeout(&error) && error.kind() != io::ErrorKind::Interrupted,
         }
+    }
+}
+
+/// A connection that is usually driven without waiting, for as long as somebody waits for it after all. From stage 21.
+pub struct Blocking<'s> {
+    tcp: Tcp<'s>,
+}
+
+impl<'s> Blocking<'s> {
+    /// Lets reads and writes wait, until this is dropped.
+    ///
+    /// # Errors
+    ///
+    /// When the system refuses that.
+    pub fn new(stream: &'s TcpStream) -> io::Result<Blocking<'s>> {
+        stream.set_nonblocking(false)?;
+        Ok(Blocking { tcp: Tcp::new(stream) })
+    }
+}
+
+impl Drop for Blocking<'_> {
+    fn drop(&mut self) {
+        let _ = self.tcp.stream.set_nonblocking(true); // if that fails, the connection is broken
+    }
+}
+
+impl Transport for Blocking<'_> {
+    fn receive(&mut self, buffer: &mut [u8], time: Duration) -> io::Result<Transfer> {
+        self.tcp.receive(buffer, time)
+    }
+
+    fn send(&mut self, bytes: &[u8], time: Duration) -> io::Result<Transfer> {
+        self.tcp.send(bytes, time)
+    }
+
+    fn send_file(&mut self, part: &FilePart, time: Duration) -> io::Result<Transfer> {
+        self.tcp.send_file(part, time)
+    }
+
+    fn has_heard_the_end(&mut self) -> bool {
+        self.tcp.has_heard_the_end()
     }
 }
 
@@ -160,9 +204,13 @@ pub(crate) fn send_at_once(_: &TcpStream, _: &[u8]) -> io::Result<usize> {
 #[cfg(target_os = "linux")]
 const MAX_AT_ONCE: u64 = 1 << 20;
 
-/// Asks the system to send some of a file, without a detour through this program.
+/// Asks the system to send some of a file, without a detour through this program. From stage 21.
+///
+/// # Errors
+///
+/// `Unsupported` when the system cannot do that; otherwise what it says.
 #[cfg(target_os = "linux")]
-fn send_some(stream: &TcpStream, part: &FilePart) -> io::Result<usize> {
+pub fn send_part(stream: &impl AsFd, part: &FilePart) -> io::Result<usize> {
     use nix::errno::Errno;
     let count = usize::try_from(part.left().min(MAX_AT_ONCE)).unwrap_or(usize::MAX);
     let mut position = i64::try_from(part.position()).map_err(|_| io::ErrorKind::Unsupported)?;
@@ -172,15 +220,16 @@ fn send_some(stream: &TcpStream, part: &FilePart) -> io::Result<usize> {
     }
 }
 
+/// The same, where there is no such call.
 #[cfg(not(target_os = "linux"))]
-fn send_some(_: &TcpStream, _: &FilePart) -> io::Result<usize> {
+pub fn send_part<T>(_: &T, _: &FilePart) -> io::Result<usize> {
     Err(io::ErrorKind::Unsupported.into())
 }
 
 /// Writes a part of a file, as quickly as the system can.
 pub(crate) fn send_file(mut stream: &TcpStream, mut part: FilePart) -> io::Result<()> {
     while part.left() > 0 {
-        match uninterrupted(|| send_some(stream, &part)) {
+        match uninterrupted(|| send_part(&stream, &part)) {
             Ok(count) => part.advance(count)?,
             Err(error) if error.kind() == io::ErrorKind::Unsupported => {
                 let left = part.left();
