@@ -1,0 +1,752 @@
+//! The loop: it asks the system which sockets are ready, and says what can be said to their clients.
+
+use std::io::{self, ErrorKind};
+use std::mem;
+use std::net::{Shutdown, SocketAddr, TcpStream as StdStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, channel};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use common::{Closing, Connection, Driven, Limits, Ready, Remainder};
+use mio::event::Event;
+use mio::net::{TcpListener, TcpStream};
+use mio::{Events, Interest, Poll, Token, Waker};
+
+use crate::listeners::listeners;
+use crate::slots::{Slots, State};
+use crate::talk::{Pause, Watched, discard, talk, tell};
+use crate::wheel::Wheel;
+use crate::workers::{Home, Job, Workers, reset};
+
+const LISTENER: Token = Token(usize::MAX);
+const WAKER: Token = Token(usize::MAX - 1);
+
+/// How many events are taken at a time.
+const EVENTS: usize = 1_024;
+
+/// How many clients are accepted before others have their turn.
+const MAX_ACCEPTS: usize = 64;
+
+/// How long a client must be idle before it may be closed in favour of a new one, in milliseconds. Before that, its next
+/// request may well be on its way.
+const MIN_IDLE: u64 = 100;
+
+/// How long a client that is refused may take to read the answer, in milliseconds.
+const REFUSAL_TIMEOUT: u64 = 1_000;
+
+/// The most clients at a time that are told why they are refused.
+const MAX_REFUSALS: usize = 64;
+
+/// How long the end of a conversation may take, in milliseconds.
+const LINGERING_TIME: u64 = 2_000;
+
+/// How long to wait when the system has no more descriptors, in milliseconds.
+const PAUSE: u64 = 50;
+
+/// The most workers. Further clients that need one wait in a queue.
+const MAX_WORKERS: usize = 256;
+
+/// How often it is looked whether all requests have been answered at a stop.
+const LOOK: Duration = Duration::from_millis(5);
+
+/// What loops and workers tell a loop.
+pub(crate) enum Message {
+    /// A worker has done what it could, and gives the client back; without one, the connection has ended.
+    Back(Token, Option<(StdStream, Box<Connection>)>),
+    /// A client has connected, and this loop should take it.
+    Arrived(StdStream, SocketAddr),
+    /// Another loop needs a place.
+    Evict,
+}
+
+/// What the loops have in common.
+struct Shared {
+    driven: Arc<Driven>,
+    workers: Arc<Workers>,
+    homes: Vec<Arc<Home>>,
+    /// How many clients there are.
+    open: AtomicUsize,
+    refusing: AtomicUsize,
+    /// Since when the idlest client of each loop has been idle, in milliseconds; `u64::MAX` if none is.
+    idle_since: Vec<AtomicU64>,
+    start: Instant,
+    /// Which loop takes the next client, where one loop accepts them all.
+    next: AtomicUsize,
+}
+
+/// Answers the requests that reach a service, with this many loops, until the service is stopped. Returns whether all
+/// requests were answered that had begun then.
+///
+/// # Errors
+///
+/// When the system refuses what a loop needs.
+pub fn run(driven: Driven, loops: usize) -> io::Result<bool> {
+    let driven = Arc::new(driven);
+    let loops = loops.max(1);
+    let sockets = listeners(driven.socket()?, loops)?;
+    let (mut homes, mut parts) = (Vec::new(), Vec::new());
+    for _ in 0..loops {
+        let poll = Poll::new()?;
+        let (mailbox, letters) = channel();
+        let waker = Waker::new(poll.registry(), WAKER)?;
+        homes.push(Arc::new(Home { mailbox, waker }));
+        parts.push((poll, letters));
+    }
+    let most = driven.limits().max_connections.clamp(1, MAX_WORKERS);
+    let shared = Arc::new(Shared {
+        workers: Workers::new(Arc::clone(&driven), most),
+        homes: homes.clone(),
+        open: AtomicUsize::new(0),
+        refusing: AtomicUsize::new(0),
+        idle_since: (0..loops).map(|_| AtomicU64::new(u64::MAX)).collect(),
+        start: Instant::now(),
+        next: AtomicUsize::new(0),
+        driven: Arc::clone(&driven),
+    });
+    driven.when_asked_to_stop(move || homes.iter().for_each(|home| drop(home.waker.wake())));
+    let mut sockets = sockets.into_iter();
+    let mut threads = Vec::new();
+    for (number, (poll, letters)) in parts.into_iter().enumerate() {
+        let event_loop =
+            EventLoop::new(Arc::clone(&shared), number, poll, letters, sockets.next())?;
+        let builder = thread::Builder::new().name(format!("loop {number}"));
+        threads.push(builder.spawn(move || event_loop.run())?);
+    }
+    driven.wait_for_stop();
+    let ended = threads.into_iter().map(|thread| thread.join().unwrap_or(Ok(false)));
+    let has_answered_all = ended.collect::<io::Result<Vec<_>>>()?.into_iter().all(|all| all);
+    driven.tell_of_end(has_answered_all);
+    Ok(has_answered_all)
+}
+
+struct EventLoop {
+    shared: Arc<Shared>,
+    number: usize,
+    limits: Limits,
+    poll: Poll,
+    letters: Receiver<Message>,
+    listener: Option<TcpListener>,
+    /// Until when no client is accepted, because the system has no descriptor.
+    no_accepts_until: u64,
+    slots: Slots,
+    wheel: Wheel<Token>,
+    /// The conversation of whichever client has nothing to remember.
+    spare: Option<Box<Connection>>,
+    /// Clients for whom more could be done at once.
+    again: Vec<Token>,
+    watching: Vec<Token>,
+    news: Arc<AtomicBool>,
+    news_waker: Arc<common::Waker>,
+    /// The time, in milliseconds since the start.
+    now: u64,
+}
+
+impl EventLoop {
+    fn new(
+        shared: Arc<Shared>,
+        number: usize,
+        poll: Poll,
+        letters: Receiver<Message>,
+        socket: Option<std::net::TcpListener>,
+    ) -> io::Result<EventLoop> {
+        let mut listener = socket.map(TcpListener::from_std);
+        if let Some(listener) = &mut listener {
+            poll.registry().register(listener, LISTENER, Interest::READABLE)?;
+        }
+        let news = Arc::new(AtomicBool::new(false));
+        let (told, home) = (Arc::clone(&news), Arc::clone(&shared.homes[number]));
+        let news_waker: Arc<common::Waker> = Arc::new(move || {
+            if !told.swap(true, Ordering::AcqRel) {
+                let _ = home.waker.wake();
+            }
+        });
+        Ok(EventLoop {
+            limits: shared.driven.limits(),
+            number,
+            poll,
+            letters,
+            listener,
+            no_accepts_until: 0,
+            slots: Slots::new(),
+            wheel: Wheel::new(),
+            spare: None,
+            again: Vec::new(),
+            watching: Vec::new(),
+            news,
+            news_waker,
+            now: 0,
+            shared,
+        })
+    }
+
+    /// Runs until the service is stopped. Returns whether all requests were answered that had begun then.
+    fn run(mut self) -> io::Result<bool> {
+        let mut events = Events::with_capacity(EVENTS);
+        let mut end = None;
+        loop {
+            match self.poll.poll(&mut events, self.timeout(end.is_some())) {
+                Err(error) if error.kind() != ErrorKind::Interrupted => return Err(error),
+                _ => {}
+            }
+            self.now = self.milliseconds();
+            for event in &events {
+                match event.token() {
+                    LISTENER => self.accept(),
+                    WAKER => {}
+                    token => self.heed(token, event),
+                }
+            }
+            self.read_letters();
+            self.go_on();
+            self.tell_news();
+            self.look_at_deadlines();
+            self.publish_idlest();
+            if !self.shared.driven.is_stopping() {
+                continue;
+            }
+            let deadline = *end.get_or_insert_with(|| self.begin_to_stop());
+            if self.has_answered_all() {
+                return Ok(true);
+            }
+            if self.shared.driven.is_urgent() || self.now > deadline {
+                return Ok(false);
+            }
+        }
+    }
+
+    fn milliseconds(&self) -> u64 {
+        u64::try_from(self.shared.start.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// How long to wait for events.
+    fn timeout(&self, is_stopping: bool) -> Option<Duration> {
+        if !self.again.is_empty() {
+            return Some(Duration::ZERO);
+        }
+        let paused = (self.no_accepts_until > 0).then_some(PAUSE);
+        let due = self.wheel.until_next(self.now).into_iter().chain(paused).min();
+        let due = due.map(Duration::from_millis);
+        if is_stopping { Some(due.unwrap_or(LOOK).min(LOOK)) } else { due }
+    }
+
+    // Clients that come.
+
+    fn accept(&mut self) {
+        for _ in 0..MAX_ACCEPTS {
+            let Some(listener) = &self.listener else { return };
+            match listener.accept() {
+                Ok((stream, peer)) => {
+                    if !cfg!(target_os = "linux") {
+                        let _ = stream.set_nodelay(true); // it is slower without, and that is all
+                    }
+                    self.deal_out(stream, peer);
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(_) if self.shared.driven.is_stopping() => return,
+                Err(error) => {
+                    // A client that has left already is no reason to wait. Want of descriptors is.
+                    if !matches!(
+                        error.kind(),
+                        ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset
+                    ) {
+                        self.evict_one();
+                        self.no_accepts_until = self.now + PAUSE;
+                        common::log(format_args!("cannot accept a client: {error}"));
+                        return;
+                    }
+                }
+            }
+        }
+        self.no_accepts_until = self.now.max(1); // there may be more, when others have had their turn
+    }
+
+    /// Takes a client, or gives it to another loop, if this one accepts for all.
+    fn deal_out(&mut self, stream: TcpStream, peer: SocketAddr) {
+        let loops = self.shared.homes.len();
+        if cfg!(target_os = "linux") || loops == 1 {
+            return self.admit(stream, peer);
+        }
+        match self.shared.next.fetch_add(1, Ordering::Relaxed) % loops {
+            number if number == self.number => self.admit(stream, peer),
+            number => {
+                self.shared.homes[number].tell(Message::Arrived(StdStream::from(stream), peer));
+            }
+        }
+    }
+
+    /// Serves a client if there is a place for it, or else refuses it.
+    fn admit(&mut self, stream: TcpStream, peer: SocketAddr) {
+        let open = self.shared.open.fetch_add(1, Ordering::AcqRel);
+        if open >= self.limits.max_connections && !self.make_room() {
+            self.shared.open.fetch_sub(1, Ordering::AcqRel);
+            return self.refuse(stream, peer);
+        }
+        let index = self.slots.add(stream, peer, false);
+        self.advance(index, None, true);
+    }
+
+    /// Closes the client that has been idle longest. Returns whether there is one.
+    fn make_room(&mut self) -> bool {
+        self.publish_idlest();
+        let times = self.shared.idle_since.iter().map(|since| since.load(Ordering::Acquire));
+        let Some((since, number)) = times.enumerate().map(|(number, it)| (it, number)).min() else {
+            return false;
+        };
+        if since == u64::MAX || since + MIN_IDLE > self.now {
+            return false;
+        }
+        if number == self.number {
+            return self.evict_one();
+        }
+        self.shared.homes[number].tell(Message::Evict);
+        true
+    }
+
+    fn evict_one(&mut self) -> bool {
+        let Some(index) = self.slots.idlest() else { return false };
+        self.end(index);
+        true
+    }
+
+    /// Lets the other loops know how long the idlest client here has been idle.
+    fn publish_idlest(&mut self) {
+        let timeout = self.idle_timeout();
+        let idlest = self.slots.idlest().and_then(|index| self.slots.get(index));
+        let since = idlest.map_or(u64::MAX, |slot| slot.deadline.saturating_sub(timeout));
+        self.shared.idle_since[self.number].store(since, Ordering::Release);
+    }
+
+    fn idle_timeout(&self) -> u64 {
+        milliseconds(self.limits.idle_timeout)
+    }
+
+    /// Tells a client that there are too many, unless too many are being told.
+    fn refuse(&mut self, stream: TcpStream, peer: SocketAddr) {
+        if self.shared.refusing.fetch_add(1, Ordering::AcqRel) >= MAX_REFUSALS {
+            self.shared.refusing.fetch_sub(1, Ordering::AcqRel);
+            return;
+        }
+        let index = self.slots.add(stream, peer, true);
+        let refusal = self.shared.driven.refusal(peer);
+        if let Some(stream) = self.slots.get(index).and_then(|slot| slot.stream.as_mut()) {
+            // It is the first that is sent, so there is room for it.
+            let _ = io::Write::write(stream, &refusal);
+        }
+        self.close_gently(index, REFUSAL_TIMEOUT);
+    }
+
+    // Clients that are there.
+
+    /// Does what an event asks for.
+    fn heed(&mut self, token: Token, event: &Event) {
+        let Some(index) = self.slots.find(token) else { return };
+        let Some(slot) = self.slots.get(index) else { return };
+        match &mut slot.state {
+            State::Idle | State::Receiving(_) => self.advance(index, None, true),
+            State::Sending(..) if event.is_writable() || event.is_error() => {
+                self.advance(index, None, true);
+            }
+            State::Watching(_, remainder) => {
+                if event.is_read_closed() || event.is_error() {
+                    if let Ready::Events(watch) = remainder.ready() {
+                        watch.probe();
+                    }
+                }
+                self.tell_watcher(index);
+            }
+            State::Closing => {
+                let stream = slot.stream.as_ref();
+                if stream.is_none_or(discard) {
+                    self.remove(index);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Says what can be said to a client.
+    fn advance(&mut self, index: usize, back: Option<Box<Connection>>, may_read: bool) {
+        let Some(slot) = self.slots.get(index) else { return };
+        let Some(stream) = slot.stream.take() else { return };
+        let peer = slot.peer;
+        let before = mem::replace(&mut slot.state, State::Busy);
+        let was_receiving = matches!(before, State::Receiving(_));
+        let (connection, remainder) = match before {
+            State::Receiving(connection) => (Some(connection), None),
+            State::Sending(connection, remainder) => (Some(connection), remainder),
+            _ => (back, None),
+        };
+        self.slots.leave_idle(index);
+        let mut connection = connection.unwrap_or_else(|| self.spare());
+        let driven = Arc::clone(&self.shared.driven);
+        let said = driven.with_handler(peer, |handler| {
+            talk(&stream, &mut connection, handler, remainder, may_read)
+        });
+        if let Some(slot) = self.slots.get(index) {
+            slot.stream = Some(stream);
+            slot.has_been_sent |= matches!(connection.closing(), Closing::Lingering);
+        }
+        match said {
+            Err(error) => self.break_off(index, &error),
+            Ok(Pause::Receive) => self.wait_for_request(index, connection, was_receiving),
+            Ok(Pause::Send(remainder)) => {
+                self.wait_for_room(index, connection, remainder);
+            }
+            Ok(Pause::Turn(remainder)) => {
+                let state = State::Sending(connection, remainder);
+                self.set(index, state, self.now + milliseconds(self.limits.send_timeout));
+                self.again.extend(self.slots.token(index));
+            }
+            Ok(Pause::Events(remainder)) => self.watch(index, connection, remainder),
+            Ok(Pause::Worker(remainder)) => self.lend(index, connection, remainder),
+            Ok(Pause::Nothing) => {
+                let closing = connection.closing();
+                self.keep(connection);
+                match closing {
+                    Closing::Lingering => self.close_gently(index, LINGERING_TIME),
+                    Closing::Immediate => self.remove(index),
+                }
+            }
+        }
+    }
+
+    /// Returns a conversation for a client with nothing to remember.
+    fn spare(&mut self) -> Box<Connection> {
+        self.spare.take().unwrap_or_else(|| Box::new(self.shared.driven.connection()))
+    }
+
+    /// Keeps a conversation for the next client.
+    fn keep(&mut self, mut connection: Box<Connection>) {
+        if self.spare.is_none() {
+            connection.restart();
+            self.spare = Some(connection);
+        }
+    }
+
+    fn set(&mut self, index: usize, state: State, deadline: u64) {
+        let Some(slot) = self.slots.get(index) else { return };
+        slot.state = state;
+        slot.deadline = deadline;
+        let is_in_wheel = mem::replace(&mut slot.is_in_wheel, true);
+        if !is_in_wheel {
+            if let Some(token) = self.slots.token(index) {
+                self.wheel.add(token, deadline);
+            }
+        }
+    }
+
+    fn wait_for_request(&mut self, index: usize, connection: Box<Connection>, was_receiving: bool) {
+        if connection.is_blank() {
+            self.keep(connection);
+            self.set(index, State::Idle, self.now + self.idle_timeout());
+            self.slots.enter_idle(index);
+        } else {
+            // The time of a head begins with its first byte, and no further byte makes it longer.
+            let before = self.slots.get(index).map_or(0, |slot| slot.deadline);
+            let patience = self.now + milliseconds(connection.patience());
+            let deadline = if was_receiving { before } else { patience };
+            self.set(index, State::Receiving(connection), deadline);
+        }
+        self.register(index, false);
+    }
+
+    fn wait_for_room(
+        &mut self,
+        index: usize,
+        connection: Box<Connection>,
+        remainder: Option<Remainder>,
+    ) {
+        let deadline = self.now + milliseconds(self.limits.send_timeout);
+        self.set(index, State::Sending(connection, remainder), deadline);
+        self.register(index, true);
+    }
+
+    /// Asks the system to tell when a client has sent something, and when there is room for more.
+    fn register(&mut self, index: usize, is_told_of_room: bool) {
+        let Some(token) = self.slots.token(index) else { return };
+        let Some(slot) = self.slots.get(index) else { return };
+        let Some(stream) = &mut slot.stream else { return };
+        let both = Interest::READABLE | Interest::WRITABLE;
+        let interest = if is_told_of_room { both } else { Interest::READABLE };
+        let registry = self.poll.registry();
+        let registered = match (slot.is_registered, slot.is_told_of_room) {
+            (false, _) => registry.register(stream, token, interest),
+            (true, false) if is_told_of_room => registry.reregister(stream, token, interest),
+            _ => Ok(()),
+        };
+        slot.is_registered = true;
+        slot.is_told_of_room |= is_told_of_room;
+        if let Err(error) = registered {
+            self.break_off(index, &error);
+        }
+    }
+
+    /// Gives a client to a worker, or answers that all of them are busy.
+    fn lend(&mut self, index: usize, connection: Box<Connection>, remainder: Option<Remainder>) {
+        let Some(token) = self.slots.token(index) else { return };
+        let Some(slot) = self.slots.get(index) else { return };
+        let Some(mut stream) = slot.stream.take() else { return };
+        if mem::take(&mut slot.is_registered) {
+            let _ = self.poll.registry().deregister(&mut stream);
+        }
+        (slot.state, slot.is_told_of_room) = (State::Lent, false);
+        let peer = slot.peer;
+        let home = Arc::clone(&self.shared.homes[self.number]);
+        let stream = StdStream::from(stream);
+        let job = Box::new(Job { token, home, stream, peer, connection, remainder });
+        if let Some(job) = self.shared.workers.take(job) {
+            let Job { stream, mut connection, remainder, .. } = *job;
+            if let Some(slot) = self.slots.get(index) {
+                slot.stream = Some(TcpStream::from_std(stream));
+            }
+            if let Some(remainder) = remainder {
+                let error = io::Error::other("all workers are busy");
+                let _ = remainder.end(Err(io::Error::other("all workers are busy")));
+                return self.break_off(index, &error);
+            }
+            connection.refuse(BUSY);
+            self.advance(index, Some(connection), false);
+        }
+    }
+
+    // Watchers.
+
+    fn watch(&mut self, index: usize, connection: Box<Connection>, mut remainder: Remainder) {
+        if let Ready::Events(watch) = remainder.ready() {
+            watch.wake_with(&self.news_waker);
+        }
+        self.watching.extend(self.slots.token(index));
+        self.set(index, State::Watching(connection, remainder), self.now);
+        self.tell_watcher(index);
+    }
+
+    /// Sends a watcher what there is.
+    fn tell_watcher(&mut self, index: usize) {
+        let Some(slot) = self.slots.get(index) else { return };
+        let State::Watching(mut connection, mut remainder) =
+            mem::replace(&mut slot.state, State::Busy)
+        else {
+            return;
+        };
+        let Some(stream) = &slot.stream else { return };
+        match tell(stream, &mut connection, &mut remainder) {
+            Ok(Watched::Event) => {
+                let heartbeat = match remainder.ready() {
+                    Ready::Events(watch) => watch.heartbeat(),
+                    _ => Duration::ZERO,
+                };
+                let deadline = self.now + milliseconds(heartbeat);
+                self.set(index, State::Watching(connection, remainder), deadline);
+                self.register(index, false);
+            }
+            Ok(Watched::Room) => {
+                let deadline = self.now + milliseconds(self.limits.send_timeout);
+                self.set(index, State::Watching(connection, remainder), deadline);
+                self.register(index, true);
+            }
+            Ok(Watched::End) => {
+                connection.conclude(remainder.end(Ok(())).is_ok());
+                self.advance(index, Some(connection), true);
+            }
+            Err(error) => {
+                let told = io::Error::new(error.kind(), error.to_string());
+                let _ = remainder.end(Err(told));
+                self.break_off(index, &error);
+            }
+        }
+    }
+
+    /// Tells all watchers what is new.
+    fn tell_news(&mut self) {
+        if !self.news.swap(false, Ordering::AcqRel) {
+            return;
+        }
+        let mut watching = mem::take(&mut self.watching);
+        watching.retain(|token| {
+            let Some(index) = self.slots.find(*token) else { return false };
+            self.tell_watcher(index);
+            let slot = self.slots.get(index);
+            slot.is_some_and(|slot| matches!(slot.state, State::Watching(..)))
+        });
+        watching.append(&mut self.watching);
+        self.watching = watching;
+    }
+
+    // Letters, turns, and time.
+
+    fn read_letters(&mut self) {
+        while let Ok(letter) = self.letters.try_recv() {
+            match letter {
+                Message::Arrived(stream, peer) => self.admit(TcpStream::from_std(stream), peer),
+                Message::Evict => drop(self.evict_one()),
+                Message::Back(token, back) => {
+                    let Some(index) = self.slots.find(token) else { continue };
+                    match (back, self.slots.get(index)) {
+                        (Some((stream, connection)), Some(slot)) => {
+                            slot.stream = Some(TcpStream::from_std(stream));
+                            self.advance(index, Some(connection), true);
+                        }
+                        _ => self.remove(index),
+                    }
+                }
+            }
+        }
+    }
+
+    /// Gives those their turn who could go on at once.
+    fn go_on(&mut self) {
+        for token in mem::take(&mut self.again) {
+            if let Some(index) = self.slots.find(token) {
+                self.advance(index, None, true);
+            }
+        }
+        if (1..=self.now).contains(&self.no_accepts_until) {
+            self.no_accepts_until = 0;
+            self.accept();
+        }
+    }
+
+    fn look_at_deadlines(&mut self) {
+        for token in self.wheel.advance(self.now) {
+            let Some(index) = self.slots.find(token) else { continue };
+            let Some(slot) = self.slots.get(index) else { continue };
+            slot.is_in_wheel = false;
+            if slot.deadline <= self.now && !matches!(slot.state, State::Lent) {
+                self.time_is_up(index);
+            }
+            let Some(slot) = self.slots.get(index).filter(|slot| !slot.is_in_wheel) else {
+                continue;
+            };
+            slot.is_in_wheel = true;
+            let deadline = slot.deadline;
+            self.wheel.add(token, deadline);
+        }
+    }
+
+    fn time_is_up(&mut self, index: usize) {
+        let Some(slot) = self.slots.get(index) else { return };
+        match &mut slot.state {
+            // What has arrived in the meantime counts: perhaps it was the server that was slow.
+            State::Idle => {
+                self.advance(index, None, true);
+                let now = self.now;
+                let slot = self.slots.get(index);
+                if slot.is_some_and(|it| matches!(it.state, State::Idle) && it.deadline > now) {
+                    self.end(index);
+                }
+            }
+            State::Receiving(_) => self.give_up_request(index),
+            State::Sending(..) => {
+                self.advance(index, None, true);
+                let slot = self.slots.get(index);
+                if slot.is_some_and(|it| matches!(it.state, State::Sending(..))) {
+                    self.break_off(index, &too_slow(self.limits.send_timeout));
+                }
+            }
+            State::Watching(connection, remainder) => {
+                if !connection.outbox().is_empty() {
+                    return self.break_off(index, &too_slow(self.limits.send_timeout));
+                }
+                if let Ready::Events(watch) = remainder.ready() {
+                    watch.probe();
+                }
+                self.tell_watcher(index);
+            }
+            State::Closing => self.remove(index),
+            State::Lent | State::Busy => {}
+        }
+    }
+
+    /// Looks once more for the rest of a request, and refuses it if that has not come.
+    fn give_up_request(&mut self, index: usize) {
+        self.advance(index, None, true);
+        let now = self.now;
+        let Some(slot) = self.slots.get(index) else { return };
+        if slot.deadline > now {
+            return; // it has come
+        }
+        if let State::Receiving(mut connection) = mem::replace(&mut slot.state, State::Busy) {
+            connection.time_is_up();
+            self.advance(index, Some(connection), false);
+        }
+    }
+
+    // Clients that go.
+
+    /// Ends the connection of a client that waits for nothing.
+    fn end(&mut self, index: usize) {
+        let Some(slot) = self.slots.get(index) else { return };
+        if slot.has_been_sent {
+            self.close_gently(index, LINGERING_TIME);
+        } else {
+            self.remove(index);
+        }
+    }
+
+    /// Closes our side of a connection, and waits for the client to close its own: bytes that it still sends would
+    /// destroy the last response otherwise (RFC 9112, section 9.6).
+    fn close_gently(&mut self, index: usize, time: u64) {
+        let Some(slot) = self.slots.get(index) else { return };
+        let Some(stream) = &slot.stream else { return };
+        if stream.shutdown(Shutdown::Write).is_err() || discard(stream) {
+            return self.remove(index);
+        }
+        self.slots.leave_idle(index);
+        self.set(index, State::Closing, self.now + time);
+        self.register(index, false);
+    }
+
+    /// Ends a connection on which something has gone wrong, so that the client sees that something is missing.
+    fn break_off(&mut self, index: usize, error: &io::Error) {
+        let Some(slot) = self.slots.get(index) else { return };
+        self.shared.driven.tell_of_failure(slot.peer, error);
+        if let Some(stream) = &slot.stream {
+            reset(stream);
+        }
+        self.remove(index);
+    }
+
+    fn remove(&mut self, index: usize) {
+        let Some(slot) = self.slots.remove(index) else { return };
+        let count = if slot.is_refused { &self.shared.refusing } else { &self.shared.open };
+        count.fetch_sub(1, Ordering::AcqRel);
+        if let State::Sending(_, Some(remainder)) | State::Watching(_, remainder) = slot.state {
+            let _ = remainder.end(Err(ErrorKind::ConnectionAborted.into()));
+        }
+    }
+
+    /// Whether all that is left are clients to whom all has been said.
+    fn has_answered_all(&mut self) -> bool {
+        let all = self.slots.all();
+        all.into_iter()
+            .all(|it| self.slots.get(it).is_none_or(|slot| matches!(slot.state, State::Closing)))
+    }
+
+    /// Lets those go who wait for nothing. Returns when the others have to be done.
+    fn begin_to_stop(&mut self) -> u64 {
+        self.listener = None;
+        for index in self.slots.all() {
+            let slot = self.slots.get(index);
+            if slot.is_some_and(|it| matches!(it.state, State::Idle | State::Receiving(_))) {
+                self.end(index);
+            }
+        }
+        self.now + milliseconds(self.limits.stop_timeout)
+    }
+}
+
+/// What clients are told when no worker is free for them.
+const BUSY: common::Refused =
+    common::Refused { status: 503, why: "this server is busy; try again soon" };
+
+fn too_slow(time: Duration) -> io::Error {
+    let sentence = format!("the client was too slow to take the response: {} s", time.as_secs());
+    io::Error::new(ErrorKind::ConnectionAborted, sentence)
+}
+
+fn milliseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX / 4).min(u64::MAX / 4)
+}

@@ -1,0 +1,266 @@
+//! What can be said to a client without waiting.
+
+use std::io::{self, ErrorKind, Read, Write};
+
+use common::{AtOnce, Connection, Handler, Heard, Need, Ready, Remainder, send_part};
+use mio::net::TcpStream;
+
+/// How many bytes are collected before they are sent.
+const MAX_PENDING: usize = 64 * 1024;
+
+/// How many times a client is read from before others have their turn.
+const MAX_READS: usize = 16;
+
+/// How many bytes of a file are sent before others have their turn.
+const MAX_SENT: u64 = 4 * 1024 * 1024;
+
+/// The end of a body in chunks.
+const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
+
+/// What a client waits for when all has been said that could be.
+pub(crate) enum Pause {
+    /// For itself: it has more to send.
+    Receive,
+    /// For itself: it has to take what is sent.
+    Send(Option<Remainder>),
+    /// For events.
+    Events(Remainder),
+    /// For a worker, who waits for whatever it is.
+    Worker(Option<Remainder>),
+    /// For others to have their turn.
+    Turn(Option<Remainder>),
+    /// For nothing: the conversation is over.
+    Nothing,
+}
+
+/// Says what can be said. `remainder` is what is left of a response, and `may_read` is whether the client may have sent
+/// something.
+pub(crate) fn talk(
+    mut stream: &TcpStream,
+    connection: &mut Connection,
+    handler: &dyn Handler,
+    mut remainder: Option<Remainder>,
+    mut may_read: bool,
+) -> io::Result<Pause> {
+    for _ in 0..MAX_READS {
+        if let Some(left) = remainder.take() {
+            if let Some(pause) = finish(stream, connection, left)? {
+                return Ok(pause);
+            }
+        }
+        if let Some(pause) = answer_all(stream, connection, handler)? {
+            return Ok(pause);
+        }
+        if !flush(stream, connection, false)? {
+            return Ok(Pause::Send(None));
+        }
+        if connection.advance() == Need::Close {
+            return Ok(Pause::Nothing);
+        }
+        if !may_read {
+            return Ok(Pause::Receive);
+        }
+        let room = connection.room();
+        let most = room.len();
+        match stream.read(room) {
+            Ok(count) => {
+                connection.received(count)?;
+                // After a short read there is nothing more: the system tells when there is.
+                may_read = count == most;
+            }
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(Pause::Receive),
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(Pause::Turn(None))
+}
+
+/// Answers all requests that have arrived. Returns what must be waited for, if anything must.
+fn answer_all(
+    stream: &TcpStream,
+    connection: &mut Connection,
+    handler: &dyn Handler,
+) -> io::Result<Option<Pause>> {
+    while connection.advance() == Need::Answer {
+        match connection.answer_at_once(handler) {
+            AtOnce::Whole => {
+                if connection.outbox().len() > MAX_PENDING && !flush(stream, connection, false)? {
+                    return Ok(Some(Pause::Send(None)));
+                }
+            }
+            AtOnce::Begun(remainder) => {
+                if let Some(pause) = finish(stream, connection, remainder)? {
+                    return Ok(Some(pause));
+                }
+            }
+            AtOnce::MustWait => return Ok(Some(Pause::Worker(None))),
+        }
+    }
+    Ok(None)
+}
+
+/// Sends what is left of a response. Returns what must be waited for, if anything must.
+fn finish(
+    stream: &TcpStream,
+    connection: &mut Connection,
+    mut remainder: Remainder,
+) -> io::Result<Option<Pause>> {
+    match send(stream, connection, &mut remainder) {
+        Ok(Sent::All) => {
+            connection.conclude(remainder.end(Ok(())).is_ok());
+            Ok(None)
+        }
+        Ok(Sent::Some) => Ok(Some(Pause::Send(Some(remainder)))),
+        Ok(Sent::Enough) => Ok(Some(Pause::Turn(Some(remainder)))),
+        Ok(Sent::Slow) => Ok(Some(Pause::Worker(Some(remainder)))),
+        Ok(Sent::Events) => Ok(Some(Pause::Events(remainder))),
+        Err(error) => fail(connection, remainder, error),
+    }
+}
+
+/// Ends a response that cannot be sent.
+fn fail<T>(connection: &mut Connection, remainder: Remainder, error: io::Error) -> io::Result<T> {
+    connection.conclude(false);
+    let told = io::Error::new(error.kind(), error.to_string());
+    Err(remainder.end(Err(told)).err().unwrap_or(error))
+}
+
+/// How much has been sent.
+enum Sent {
+    All,
+    /// As much as the client takes for now.
+    Some,
+    /// As much as it gets before others have their turn.
+    Enough,
+    /// What comes next may take long.
+    Slow,
+    /// What comes next are events.
+    Events,
+}
+
+/// Sends the outbox, and then what is left of a response.
+fn send(
+    mut stream: &TcpStream,
+    connection: &mut Connection,
+    remainder: &mut Remainder,
+) -> io::Result<Sent> {
+    let is_followed = matches!(remainder.ready(), Ready::Bytes(_) | Ready::File(_));
+    if !flush(stream, connection, is_followed)? {
+        return Ok(Sent::Some);
+    }
+    let mut left = MAX_SENT;
+    loop {
+        let sent = match remainder.ready() {
+            Ready::Nothing => return Ok(Sent::All),
+            Ready::Slow => return Ok(Sent::Slow),
+            Ready::Events(_) => return Ok(Sent::Events),
+            _ if left == 0 => return Ok(Sent::Enough),
+            Ready::Bytes(bytes) => stream.write(bytes).inspect(|count| remainder.sent(*count)),
+            Ready::File(part) => match send_part(stream, part) {
+                Err(error) if error.kind() == ErrorKind::Unsupported => return Ok(Sent::Slow),
+                sent => sent.and_then(|count| part.advance(count).map(|()| count)),
+            },
+        };
+        match sent {
+            Ok(count) => left = left.saturating_sub(count as u64),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(Sent::Some),
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// Sends the outbox. Returns whether all of it has been sent.
+fn flush(
+    mut stream: &TcpStream,
+    connection: &mut Connection,
+    is_followed: bool,
+) -> io::Result<bool> {
+    while !connection.outbox().is_empty() {
+        let sent = match is_followed {
+            true => send_more(stream, connection.outbox()),
+            false => stream.write(connection.outbox()),
+        };
+        match sent {
+            Ok(count) => connection.sent(count),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(false),
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(true)
+}
+
+/// Sends bytes that others follow soon: the system may wait for them, to send all together.
+#[cfg(target_os = "linux")]
+fn send_more(stream: &TcpStream, bytes: &[u8]) -> io::Result<usize> {
+    const MSG_MORE: i32 = 0x8000;
+    socket2::SockRef::from(stream).send_with_flags(bytes, MSG_MORE)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn send_more(mut stream: &TcpStream, bytes: &[u8]) -> io::Result<usize> {
+    stream.write(bytes)
+}
+
+/// What a watcher waits for.
+pub(crate) enum Watched {
+    /// For the next event.
+    Event,
+    /// To take what is sent.
+    Room,
+    /// For nothing: there will be no more events.
+    End,
+}
+
+/// Sends a watcher the events that there are.
+pub(crate) fn tell(
+    mut stream: &TcpStream,
+    connection: &mut Connection,
+    remainder: &mut Remainder,
+) -> io::Result<Watched> {
+    let has_chunks = remainder.has_chunks();
+    loop {
+        if !flush(stream, connection, false)? {
+            return Ok(Watched::Room);
+        }
+        let Ready::Events(watch) = remainder.ready() else { return Ok(Watched::End) };
+        match watch.take() {
+            Heard::Piece(piece) => {
+                let bytes = if has_chunks { piece.chunk() } else { piece.text() };
+                let count = match stream.write(bytes) {
+                    Err(error) if error.kind() == ErrorKind::WouldBlock => 0,
+                    Err(error) if error.kind() == ErrorKind::Interrupted => 0,
+                    sent => sent?,
+                };
+                connection.send_later(&bytes[count..]);
+            }
+            Heard::Nothing => return Ok(Watched::Event),
+            Heard::End => {
+                if has_chunks {
+                    connection.send_later(LAST_CHUNK);
+                }
+                return Ok(if flush(stream, connection, false)? {
+                    Watched::End
+                } else {
+                    Watched::Room
+                });
+            }
+        }
+    }
+}
+
+/// Reads and discards what a client still sends. Returns whether it has closed its side.
+pub(crate) fn discard(mut stream: &TcpStream) -> bool {
+    let mut discarded = [0; 16 * 1024];
+    for _ in 0..MAX_READS {
+        match stream.read(&mut discarded) {
+            Ok(0) => return true,
+            Ok(_) => {}
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return error.kind() != ErrorKind::WouldBlock,
+        }
+    }
+    false
+}
