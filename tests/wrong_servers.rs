@@ -493,11 +493,20 @@ const MISTAKES: &[Row] = &[
     ("live:never-forgets-a-watcher", 21, "only_so_many_may_watch", "the status is 503, not 200"),
     ("live:holds-its-watchers", 21, "lets_its_watchers_go_when_it_is_stopped", "the answer does not end within 5 seconds"),
     ("live:breaks-off", 21, "lets_its_watchers_go_when_it_is_stopped", "the answer breaks off"),
+    ("looping:reads-once-for-an-event", 22, "a_flood_of_requests_is_no_reason_to_forget_others", "no answer within 5 seconds"),
+    ("looping:accepts-once-for-an-event", 22, "one_slow_reader_delays_nobody", "no answer within 5 seconds"),
+    ("looping:forgets-the-rest", 22, "one_slow_reader_delays_nobody", "but the body has"),
+    ("looping:waits-until-it-is-taken", 22, "one_slow_reader_delays_nobody", "no answer within 5 seconds"),
+    ("looping:waits-in-the-loop", 22, "a_body_in_a_thousand_pieces", "no answer within 5 seconds"),
+    ("looping:has-one-deadline-for-all", 22, "everybody_has_a_deadline_of_their_own", "your server does not close the connection"),
+    ("looping:asks-again-and-again", 22, "who_waits_does_nothing", "ms of processor in 2 seconds"),
 ];
 
 /// Reports that are not kept, because they depend on timing: the answer may arrive before the reset or not, and a
 /// slow client sends more bytes or fewer.
-const UNSTEADY: [&str; 20] = [
+const UNSTEADY: [&str; 22] = [
+    "22-forgets-the-rest.one_slow_reader_delays_nobody",
+    "22-asks-again-and-again.who_waits_does_nothing",
     "21-resets-with-everything.says_so_when_it_cannot_know_what_was_missed",
     "21-sends-empty-events.a_silent_answer_has_comments",
     "21-skips-what-is-forgotten.a_slow_watcher_delays_nobody",
@@ -779,6 +788,7 @@ fn stage_before(variant: &str) -> Option<usize> {
         || variant.starts_with("site:")
         || variant.starts_with("caching:")
         || variant.starts_with("ranges:")
+        || variant.starts_with("looping:")
         || PARTIAL.contains(&variant);
     let stages = MISTAKES.iter().filter(|(it, ..)| *it == variant).map(|(_, stage, ..)| *stage);
     stages.min().filter(|stage| *stage > 1 && !is_partial).map(|stage| stage - 1)

@@ -102,11 +102,7 @@ impl Args {
     ///
     /// As [`Args::listen`] and [`Service::new`].
     pub fn service(&self) -> io::Result<Service> {
-        self.service_on(self.listen()?)
-    }
-
-    fn service_on(&self, listener: Listener) -> io::Result<Service> {
-        Ok(Service::new(listener, self.limits)?.quiet(self.quiet))
+        Ok(Service::new(self.listen()?, self.limits)?.quiet(self.quiet))
     }
 
     /// Returns the files of [`Args::directory`], or no files if there is no directory. Uploads that earlier programs
@@ -152,7 +148,8 @@ impl Args {
         app.share(Cors::new(self.origins.clone(), self.allow_credentials)?);
         let app = app.checked()?;
         let listener = self.announced(Listener::bind_for_several(self.port)?)?;
-        let service = self.logging(self.service_on(listener)?).unpacking();
+        let service = Service::without_threads(listener, self.limits)?;
+        let service = self.logging(service).unpacking();
         on_stop(service.stopper())?;
         app.driven(service)
     }

@@ -78,6 +78,11 @@ impl Connection {
         }
     }
 
+    /// Gives away the stream, for who needs nothing else of this.
+    pub(crate) fn into_stream(self) -> TcpStream {
+        self.stream
+    }
+
     /// Sends several requests at once, without waiting for the answers.
     ///
     /// # Errors

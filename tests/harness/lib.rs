@@ -28,6 +28,7 @@
 //! | `events` | an answer that goes on: server-sent events |
 //! | `exchange` | a request, its answer, and what the check expects of the answer |
 //! | `location` | where a redirect leads |
+//! | `flood` | a client that sends without end |
 //! | `failure` | the report of what went wrong |
 //! | `show` | bytes made visible |
 //! | `text` | texts that were decoded in the wrong way |
@@ -42,6 +43,7 @@ mod diagnosis;
 mod events;
 mod exchange;
 mod failure;
+mod flood;
 mod location;
 mod port;
 mod process;
@@ -57,6 +59,7 @@ pub use connection::Connection;
 pub use events::{Event, Events};
 pub use exchange::{Exchange, Request};
 pub use failure::{Check, Failure};
+pub use flood::Flood;
 pub use serde_json::{Value, json};
 pub use server::{Server, TIMEOUT};
 pub use stages::{Rules, Stage, cargo, check_programs, repository};

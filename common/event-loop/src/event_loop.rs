@@ -9,7 +9,7 @@ use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::{Closing, Connection, Driven, Limits, Ready, Remainder};
+use common::{Closing, Connection, Driven, Limits, Ready, Remainder, reset};
 use mio::event::Event;
 use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token, Waker};
@@ -18,7 +18,7 @@ use crate::listeners::listeners;
 use crate::slots::{Slots, State};
 use crate::talk::{Pause, Watched, discard, talk, tell};
 use crate::wheel::Wheel;
-use crate::workers::{Home, Job, Workers, reset};
+use crate::workers::{Home, Job, Workers};
 
 const LISTENER: Token = Token(usize::MAX);
 const WAKER: Token = Token(usize::MAX - 1);
@@ -114,6 +114,7 @@ pub fn run(driven: Driven, loops: usize) -> io::Result<bool> {
         let builder = thread::Builder::new().name(format!("loop {number}"));
         threads.push(builder.spawn(move || event_loop.run())?);
     }
+    driven.tell_of_start();
     driven.wait_for_stop();
     let ended = threads.into_iter().map(|thread| thread.join().unwrap_or(Ok(false)));
     let has_answered_all = ended.collect::<io::Result<Vec<_>>>()?.into_iter().all(|all| all);
@@ -441,6 +442,9 @@ impl EventLoop {
     fn wait_for_request(&mut self, index: usize, connection: Box<Connection>, was_receiving: bool) {
         if connection.is_blank() {
             self.keep(connection);
+            if self.shared.driven.is_stopping() {
+                return self.end(index);
+            }
             self.set(index, State::Idle, self.now + self.idle_timeout());
             self.slots.enter_idle(index);
         } else {
@@ -713,9 +717,6 @@ impl EventLoop {
         let Some(slot) = self.slots.remove(index) else { return };
         let count = if slot.is_refused { &self.shared.refusing } else { &self.shared.open };
         count.fetch_sub(1, Ordering::AcqRel);
-        if let State::Sending(_, Some(remainder)) | State::Watching(_, remainder) = slot.state {
-            let _ = remainder.end(Err(ErrorKind::ConnectionAborted.into()));
-        }
     }
 
     /// Whether all that is left are clients to whom all has been said.

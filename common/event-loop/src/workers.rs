@@ -8,7 +8,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use common::{Blocking, Connection, Driven, Remainder};
+use common::{Blocking, Connection, Driven, Remainder, reset};
 use mio::{Token, Waker};
 
 use crate::event_loop::Message;
@@ -140,12 +140,4 @@ impl Workers {
         }
         connection.flush(&mut transport)
     }
-}
-
-/// Makes a connection end with a reset, so that the client sees that something is missing.
-pub(crate) fn reset<'s, S>(stream: &'s S)
-where
-    socket2::SockRef<'s>: From<&'s S>,
-{
-    let _ = socket2::SockRef::from(stream).set_linger(Some(Duration::ZERO));
 }

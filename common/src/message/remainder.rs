@@ -47,7 +47,7 @@ pub enum Ready<'r> {
     File(&'r mut FilePart),
     /// Events, as they come.
     Events(&'r mut Watch),
-    /// Something that may take any time: [`Remainder::write`] waits for it.
+    /// Something that may take any time: [`Connection::write_remainder`](crate::Connection::write_remainder) waits for it.
     Slow,
 }
 
@@ -116,8 +116,20 @@ impl Remainder {
             Left::Events(watch) => write_events(watch, version, out),
         };
         match written {
-            Ok(length) => Remainder { length, ..self }.end(Ok(())),
+            Ok(length) => {
+                self.length = length;
+                self.end(Ok(()))
+            }
             Err(error) => self.end(Err(error)),
+        }
+    }
+}
+
+/// What is dropped before its end has not been sent.
+impl Drop for Remainder {
+    fn drop(&mut self) {
+        if let Some(when_sent) = self.when_sent.take() {
+            when_sent(&Err(io::ErrorKind::ConnectionAborted.into()));
         }
     }
 }

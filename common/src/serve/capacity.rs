@@ -7,7 +7,19 @@ use crate::serve::log::log;
 /// In that case the log says so.
 pub(crate) fn fitting(wanted: usize) -> usize {
     raise_descriptors(EACH * wanted + others());
-    let fitting = wanted.min(by_descriptors()).min(by_threads()).max(1);
+    let fitting = by_descriptors(others(), EACH).min(by_threads());
+    told(wanted, fitting)
+}
+
+/// Returns the same for connections that have no threads of their own. Only a few of them store files at the same time.
+pub(crate) fn fitting_without_threads(wanted: usize) -> usize {
+    raise_descriptors(wanted + others() + BUSY);
+    told(wanted, by_descriptors(others() + BUSY, 1))
+}
+
+/// Returns the smaller number. If fewer fit than are wanted, the log says so.
+fn told(wanted: usize, fitting: usize) -> usize {
+    let fitting = wanted.min(fitting).max(1);
     if fitting < wanted {
         log(format_args!(
             "serving {fitting} connections at most, not {wanted}: the system has no more descriptors \
@@ -20,14 +32,17 @@ pub(crate) fn fitting(wanted: usize) -> usize {
 /// How many descriptors a connection can take: its own, and two more while a file is stored in a folder.
 const EACH: usize = 3;
 
+/// How many descriptors are for files that are stored, and the like, when few connections do that at the same time.
+const BUSY: usize = 600;
+
 /// How many descriptors are for the listener, the log, two directories and the files that they keep open, and the like.
 fn others() -> usize {
     24 + 2 * most_open()
 }
 
-/// Returns how many connections the limit on descriptors allows.
-fn by_descriptors() -> usize {
-    descriptors().saturating_sub(others()) / EACH
+/// Returns how many connections the limit on descriptors allows, if each takes so many.
+fn by_descriptors(others: usize, each: usize) -> usize {
+    descriptors().saturating_sub(others) / each
 }
 
 /// Asks the system for this many descriptors. Many systems allow a program more than it has at first.

@@ -91,7 +91,22 @@ impl Service {
     ///
     /// When the system refuses the timeouts.
     pub fn new(listener: Listener, limits: Limits) -> io::Result<Service> {
-        let max_connections = capacity::fitting(limits.max_connections);
+        let fitting = capacity::fitting(limits.max_connections);
+        Service::serving(listener, limits, fitting)
+    }
+
+    /// Creates a service as [`Service::new`] does, whose connections have no threads of their own: more of them fit. From
+    /// stage 21.
+    ///
+    /// # Errors
+    ///
+    /// As [`Service::new`].
+    pub fn without_threads(listener: Listener, limits: Limits) -> io::Result<Service> {
+        let fitting = capacity::fitting_without_threads(limits.max_connections);
+        Service::serving(listener, limits, fitting)
+    }
+
+    fn serving(listener: Listener, limits: Limits, max_connections: usize) -> io::Result<Service> {
         listener.prepare(limits.idle_timeout)?;
         let shared = Shared {
             limits: Limits { max_connections, ..limits },
@@ -181,10 +196,7 @@ impl Service {
         route: impl Fn(&Request) -> io::Result<Response> + Send + Sync + 'static,
     ) -> bool {
         let Service { shared, at_stop } = self;
-        shared.tell(format_args!(
-            "serving on {}, {} clients at most",
-            shared.address, shared.limits.max_connections
-        ));
+        shared.tell_of_start();
         let route: Arc<Route> = Arc::new(route);
         while !shared.is_stopping.load(Ordering::Acquire) && !start_worker(&shared, &route) {
             thread::sleep(crate::serve::threads::PAUSE); // there may be a thread then
@@ -274,12 +286,13 @@ impl Driven {
         self.shared.is_urgent.load(Ordering::Relaxed)
     }
 
-    /// Writes in the log that the service begins, waits until it is asked to stop, and ends the answers that would go on
-    /// forever.
+    /// Writes in the log that the service begins.
+    pub fn tell_of_start(&self) {
+        self.shared.tell_of_start();
+    }
+
+    /// Waits until the service is asked to stop, says so in the log, and ends the answers that would go on forever.
     pub fn wait_for_stop(&self) {
-        let Shared { address, limits, .. } = &*self.shared;
-        let most = limits.max_connections;
-        self.shared.tell(format_args!("serving on {address}, {most} clients at most"));
         let at_stop =
             std::mem::take(&mut *self.at_stop.lock().unwrap_or_else(PoisonError::into_inner));
         self.shared.wait_for_stop(at_stop);
@@ -314,6 +327,11 @@ impl Shared {
         if self.request_log.is_some() {
             log(text);
         }
+    }
+
+    fn tell_of_start(&self) {
+        let (address, most) = (self.address, self.limits.max_connections);
+        self.tell(format_args!("serving on {address}, {most} clients at most"));
     }
 
     fn tell_of_end(&self, has_answered_all: bool) {

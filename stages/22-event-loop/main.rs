@@ -1,0 +1,40 @@
+//! Stage 22: an event loop. Chapter: docs/22-event-loop.md
+
+mod clients;
+mod event_loop;
+
+use std::io;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use common::{Args, Events};
+use json::{Memory, Rules, Store};
+use store::Disk;
+
+fn main() -> ExitCode {
+    common::run_driven(|args| {
+        let files = args.files().synced();
+        let events = Events::new(args.max_watchers, args.heartbeat);
+        let store = open(args, &events)?;
+        let mut app = args.app(&files);
+        let rules = Rules { max_body: args.max_json, require_if_match: args.require_if_match };
+        json::add_records(&mut app, &store, rules);
+        json::add_form_files(&mut app, &files);
+        json::add_events(&mut app, &events);
+        match args.threads {
+            true => args.run(app)?,
+            false => event_loop::run(args.driven(app)?)?,
+        }
+        files.abandon_uploads();
+        Ok(())
+    })
+}
+
+/// A store that tells what changes in it.
+fn open(args: &Args, events: &Events) -> io::Result<Arc<dyn Store>> {
+    let events = Arc::new(events.clone());
+    Ok(match &args.store {
+        Some(path) => Arc::new(Disk::open(path)?.observed_by(events)),
+        None => Arc::new(Memory::default().observed_by(events)),
+    })
+}
