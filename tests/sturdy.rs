@@ -272,13 +272,15 @@ fn more_clients_than_descriptors_are_all_served() {
     while clients.len() < 400 {
         let mut client = server.connect();
         let request = "GET /files/a HTTP/1.1\r\nHost: a\r\n\r\n";
-        client.write_all(request.as_bytes()).expect("the server reads");
         let mut status = [0; 12];
-        client.read_exact(&mut status).expect("the server answers");
-        match &status {
-            b"HTTP/1.1 200" => clients.push(client),
-            b"HTTP/1.1 503" => {} // no client has been idle for long enough to be evicted
-            _ => panic!("{}", status.escape_ascii()),
+        let asked = client.write_all(request.as_bytes());
+        match asked.and_then(|()| client.read_exact(&mut status)).map(|()| &status) {
+            Ok(b"HTTP/1.1 200") => clients.push(client),
+            Ok(b"HTTP/1.1 503") => {} // no client has been idle for long enough to be evicted
+            Ok(_) => panic!("{}", status.escape_ascii()),
+            // More clients are being refused at this moment than are told so.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => {}
+            Err(error) => panic!("the server does not answer: {error}"),
         }
     }
     drop(clients);

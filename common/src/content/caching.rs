@@ -115,11 +115,11 @@ pub fn may_change(request: &Request, current: Option<FileState>, now: u64) -> bo
 /// if the conditions of the request ask for it. Other responses stay as they are. `max_age` is in seconds; without
 /// it, clients have to ask each time. `now` is in seconds since the beginning of 1970.
 pub fn cached(request: &Request, response: Response, max_age: Option<u64>, now: u64) -> Response {
-    let coding = response.get("Content-Encoding");
-    let validators = response.file_state().and_then(|state| Validators::of(state, coding));
-    let Some(validators) = validators.filter(|_| response.status() == 200) else {
+    let Some(state) = response.file_state().filter(|_| response.status() == 200) else {
         return response;
     };
+    let coding = response.get("Content-Encoding");
+    let Some(validators) = Validators::of(state, coding) else { return response };
     let outcome = evaluate(request, Some(&validators), now);
     let modified = HttpDate::of(validators.modified.min(now)); // never later than now
     let response = response

@@ -37,15 +37,21 @@ pub struct Response {
     status: u16,
     /// The field lines as they will be sent.
     fields: Vec<u8>,
+    body: Content,
+    /// What few responses have. A response is handed on from function to function, so it should be small.
+    rare: Option<Box<Rare>>,
+    is_last: bool,
+}
+
+#[derive(Default)]
+struct Rare {
     /// The value of `Connection`, if it has been set. There is at most one such field.
     connection: Option<Cow<'static, str>>,
-    body: Content,
     /// The state of the file whose content is the body, compressed or not.
     file: Option<FileState>,
     note: Option<String>,
     /// Is called with the number of bytes of the body, or with what has gone wrong.
     when_sent: Option<Box<WhenSent>>,
-    is_last: bool,
     /// The name of a field that cannot be written: a control character in its value could end the field, and
     /// begin another one.
     broken_field: Option<&'static str>,
@@ -54,7 +60,8 @@ pub struct Response {
 impl fmt::Debug for Response {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         let fields = String::from_utf8_lossy(&self.fields);
-        write!(f, "{} {fields:?} {:?} {:?}", self.status, self.body, self.note)
+        let note = self.rare.as_ref().and_then(|rare| rare.note.as_ref());
+        write!(f, "{} {fields:?} {:?} {note:?}", self.status, self.body)
     }
 }
 
@@ -102,13 +109,9 @@ impl Response {
         Response {
             status,
             fields: Vec::with_capacity(FIELDS),
-            connection: None,
             body: Content::Bytes(Vec::new()),
-            file: None,
-            note: None,
-            when_sent: None,
+            rare: None,
             is_last: false,
-            broken_field: None,
         }
     }
 
@@ -164,7 +167,9 @@ impl Response {
             FileContent::Part(part) => Content::File(part),
             FileContent::Stream(source) => Content::Stream(source),
         };
-        Ok(Response { file: Some(state), ..Response::ok().body(content_type, content) })
+        let mut response = Response::ok().body(content_type, content);
+        response.rare().file = Some(state);
+        Ok(response)
     }
 
     /// Returns the length of the body in bytes; `None` if it is not known. From stage 15.
@@ -193,7 +198,7 @@ impl Response {
     /// Returns the state of the file whose content is the body, compressed or not; `None` for other bodies. From
     /// stage 14.
     pub fn file_state(&self) -> Option<FileState> {
-        self.file
+        self.rare.as_ref()?.file
     }
 
     /// Creates a 200 response with a page of HTML in UTF-8. From stage 13.
@@ -287,9 +292,9 @@ impl Response {
         // A value from the program's source code was not sent by a client.
         let is_from_outside = matches!(value, Cow::Owned(_));
         if is_from_outside && Class::TEXT.run(value.as_bytes()) < value.len() {
-            self.broken_field = Some(name);
+            self.rare().broken_field = Some(name);
         } else if name.eq_ignore_ascii_case("Connection") {
-            self.connection = Some(value);
+            self.rare().connection = Some(value);
         } else {
             add_field(&mut self.fields, name, value.as_bytes());
         }
@@ -338,6 +343,13 @@ impl Response {
         }
     }
 
+    /// Adds the name of the request, which is made of visible characters, without the memory that a `String` takes.
+    #[must_use]
+    pub(crate) fn named(mut self, id: &[u8]) -> Response {
+        add_field(&mut self.fields, "X-Request-Id", id);
+        self
+    }
+
     /// Adds the field `Date`, without the memory that a `String` takes.
     #[must_use]
     pub(crate) fn dated(mut self, date: &HttpDate) -> Response {
@@ -352,7 +364,7 @@ impl Response {
     }
 
     fn note(mut self, note: impl ToString) -> Response {
-        self.note = Some(note.to_string());
+        self.rare().note = Some(note.to_string());
         self
     }
 
@@ -386,7 +398,7 @@ impl Response {
             value.split(',').any(|option| option.trim().eq_ignore_ascii_case("close"))
         };
         self.is_last
-            || self.connection.as_deref().is_some_and(says_close)
+            || self.connection().is_some_and(says_close)
             || version == Version::Http10
                 && matches!(self.body, Content::Stream(_) | Content::Events(_))
     }
@@ -395,20 +407,30 @@ impl Response {
     /// gone wrong. From stage 18.
     #[must_use]
     pub(crate) fn when_sent(
-        self,
+        mut self,
         when_sent: impl FnOnce(&io::Result<u64>) + Send + 'static,
     ) -> Response {
-        Response { when_sent: Some(Box::new(when_sent)), ..self }
+        self.rare().when_sent = Some(Box::new(when_sent));
+        self
+    }
+
+    fn rare(&mut self) -> &mut Rare {
+        self.rare.get_or_insert_default()
+    }
+
+    /// Returns the value of `Connection`, if it has been set.
+    fn connection(&self) -> Option<&str> {
+        self.rare.as_ref()?.connection.as_deref()
     }
 
     /// Takes the reason for an error, which is for the log.
     pub(crate) fn take_note(&mut self) -> Option<String> {
-        self.note.take()
+        self.rare.as_mut()?.note.take()
     }
 
     /// Returns what the log says about the response: the status, and the reason if there is a note of one.
     pub(crate) fn summary(&self) -> String {
-        match &self.note {
+        match self.rare.as_ref().and_then(|rare| rare.note.as_ref()) {
             Some(note) => format!("{} ({note})", self.status),
             None => self.status.to_string(),
         }
@@ -417,7 +439,7 @@ impl Response {
     /// Replaces a response that cannot be written with a 500.
     #[must_use]
     pub(crate) fn or_500(self) -> Response {
-        match self.broken_field {
+        match self.rare.as_ref().and_then(|rare| rare.broken_field) {
             Some(name) => {
                 let sentence = format!("the value of {name} contains a control character");
                 Response::failed(io::Error::other(sentence))
@@ -458,7 +480,7 @@ impl Response {
         connection: &str,
         out: &mut Vec<u8>,
     ) -> Remainder {
-        let when_sent = self.when_sent.take();
+        let when_sent = self.rare.as_mut().and_then(|rare| rare.when_sent.take());
         let response = self.or_500();
         response.encode_head(recipient.version, connection, out);
         let has_body = !recipient.wants_head_only && !response.has_no_body();
@@ -490,7 +512,7 @@ impl Response {
         add(head, &[" ", reason(self.status), "\r\n"]);
         head.extend_from_slice(&self.fields);
         self.encode_framing(version, head);
-        let connection = self.connection.as_deref().unwrap_or(connection);
+        let connection = self.connection().unwrap_or(connection);
         add(head, &["Connection: ", connection, "\r\n\r\n"]);
     }
 

@@ -213,6 +213,13 @@ fn path_from(bytes: Vec<u8>) -> io::Result<Cow<'static, Path>> {
 /// Whether a text is a valid `uri-host [ ":" port ]` (RFC 9110, section 4.2.1), as in a `Host` field:
 /// not empty, and without the user name and password that older URLs had before an `@`.
 pub fn is_authority(text: &[u8]) -> bool {
+    // Nearly every host is made of these.
+    let is_plain = |byte: &&u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-');
+    match text.split_at(text.iter().take_while(is_plain).count()) {
+        ([_, ..], [] | [b':']) => return true,
+        ([_, ..], [b':', port @ ..]) if is_port(port) => return true,
+        _ => {}
+    }
     let (host, port) = match text.iter().rposition(|&byte| byte == b':') {
         Some(colon) if !text.ends_with(b"]") => (&text[..colon], &text[colon + 1..]),
         _ => (text, &[][..]),

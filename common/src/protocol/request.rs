@@ -3,7 +3,6 @@
 use core::net::{IpAddr, SocketAddr}; // from `core`: an address needs no sockets
 use std::cell::RefCell;
 use std::io::{self, BufRead, Read};
-use std::sync::Arc;
 
 use flate2::read::MultiGzDecoder;
 
@@ -30,12 +29,43 @@ pub struct Request<'a> {
 }
 
 /// Who a request is from, and its name.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct Origin {
     /// The address of the client, which may not be that of the peer, if that is a proxy.
     pub(crate) client: IpAddr,
     /// The name of the request.
-    pub(crate) id: Arc<str>,
+    pub(crate) id: RequestId,
+}
+
+/// The most bytes of the name of a request.
+pub(crate) const MAX_ID: usize = 64;
+
+/// The name of a request: up to [`MAX_ID`] bytes of ASCII, which are copied more quickly than they are counted.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct RequestId {
+    bytes: [u8; MAX_ID],
+    length: u8,
+}
+
+impl RequestId {
+    /// Takes the first [`MAX_ID`] bytes of a name.
+    pub(crate) fn new(parts: [&[u8]; 2]) -> RequestId {
+        let (mut bytes, mut length) = ([0; MAX_ID], 0);
+        for part in parts {
+            let part = &part[..part.len().min(MAX_ID - length)];
+            bytes[length..length + part.len()].copy_from_slice(part);
+            length += part.len();
+        }
+        RequestId { bytes, length: length as u8 }
+    }
+
+    pub(crate) fn as_bytes(&self) -> &[u8] {
+        &self.bytes[..usize::from(self.length)]
+    }
+
+    pub(crate) fn as_str(&self) -> &str {
+        std::str::from_utf8(self.as_bytes()).unwrap_or_default()
+    }
 }
 
 /// The name of a parameter, and the part of the path that it stands for.
@@ -193,7 +223,7 @@ impl<'a> Request<'a> {
 
     /// Returns the same request, with these parameters.
     pub(crate) fn with_parameters(&self, parameters: Vec<Parameter<'a>>) -> Request<'a> {
-        Request { parameters, ..self.clone() }
+        Request { message: self.message, parameters, peer: self.peer, origin: self.origin }
     }
 
     /// Returns the address from which the request came, if a [`crate::Service`] has received it. From stage 17.
@@ -210,17 +240,13 @@ impl<'a> Request<'a> {
     /// Returns the name of the request, by which its line in the log can be found; empty without such a log. From
     /// stage 18.
     pub fn id(&self) -> &str {
-        self.origin.as_ref().map_or("", |origin| &origin.id)
+        self.origin.as_ref().map_or("", |origin| origin.id.as_str())
     }
 
-    /// Returns the same request, from this address.
-    pub(crate) fn with_peer(&self, peer: SocketAddr) -> Request<'a> {
-        Request { peer: Some(peer), ..self.clone() }
-    }
-
-    /// Returns the same request, from this client.
-    pub(crate) fn with_origin(&self, origin: Origin) -> Request<'a> {
-        Request { origin: Some(origin), ..self.clone() }
+    /// Returns the same request, from this address, and from this client, if it is known.
+    pub(crate) fn from(&self, peer: SocketAddr, origin: Option<Origin>) -> Request<'a> {
+        let parameters = self.parameters.clone();
+        Request { message: self.message, parameters, peer: Some(peer), origin }
     }
 
     /// Returns the request line, such as `GET / HTTP/1.1`, as the client sent it.

@@ -3,8 +3,8 @@
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
 use std::net::SocketAddr;
+use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, LazyLock};
 use std::time::Instant;
 
 use crate::message::quoted::quoted;
@@ -12,7 +12,7 @@ use crate::message::refused::Refused;
 use crate::message::response::Response;
 use crate::message::timestamp::{apache, rfc3339};
 use crate::protocol::connection::Handler;
-use crate::protocol::request::{Origin, Request};
+use crate::protocol::request::{MAX_ID, Origin, Request, RequestId};
 use crate::serve::clock::milliseconds;
 use crate::serve::log::{self, LogFormat, log};
 use crate::serve::proxies::Proxies;
@@ -41,7 +41,7 @@ impl<F: Fn(Result<&Request, Refused>) -> Response> Handler for Logged<'_, F> {
     }
 
     fn answer(&self, request: &Request) -> Response {
-        let response = (self.answer)(Ok(&request.with_peer(self.peer))).or_500();
+        let response = (self.answer)(Ok(&request.from(self.peer, None))).or_500();
         let is_logged = match self.lines {
             Lines::All => true,
             Lines::Errors => response.status() >= 400,
@@ -86,19 +86,22 @@ impl<F: Fn(Result<&Request, Refused>) -> Response> Handler for Traced<'_, F> {
     }
 
     fn answer(&self, request: &Request) -> Response {
-        let start = Instant::now();
         let origin = self.origin(request);
-        let request = request.with_peer(self.peer).with_origin(origin.clone());
+        let request = request.from(self.peer, Some(origin));
+        if self.log.format == LogFormat::Off {
+            return (self.answer)(Ok(&request)).or_500().named(origin.id.as_bytes());
+        }
+        let start = Instant::now();
         let response = (self.answer)(Ok(&request));
         let text = |name| request.header(name).map(<[u8]>::to_vec);
-        self.finish(&origin.id, response, || Entry {
+        self.finish(origin.id, response, || Entry {
             line: request.line().to_owned(),
             method: request.method().to_owned(),
             target: request.target().to_owned(),
             referer: text("Referer"),
             agent: text("User-Agent"),
             peer: self.peer,
-            origin: origin.clone(),
+            origin,
             start,
         })
     }
@@ -107,7 +110,7 @@ impl<F: Fn(Result<&Request, Refused>) -> Response> Handler for Traced<'_, F> {
         let start = Instant::now();
         let origin = Origin { client: self.peer.ip().to_canonical(), id: new_id() };
         let response = (self.answer)(Err(refused));
-        self.finish(&origin.id, response, || {
+        self.finish(origin.id, response, || {
             let line = first_line(received);
             let line = String::from_utf8_lossy(&line[..line.len().min(LOGGED)]).into_owned();
             let mut words = line.split(' ').map(str::to_owned);
@@ -118,7 +121,7 @@ impl<F: Fn(Result<&Request, Refused>) -> Response> Handler for Traced<'_, F> {
                 referer: None,
                 agent: None,
                 peer: self.peer,
-                origin: origin.clone(),
+                origin,
                 start,
             }
         })
@@ -128,16 +131,17 @@ impl<F: Fn(Result<&Request, Refused>) -> Response> Handler for Traced<'_, F> {
 impl<F> Traced<'_, F> {
     fn origin(&self, request: &Request) -> Origin {
         let peer = self.peer.ip().to_canonical();
+        if !self.log.proxies.trust(peer) {
+            return Origin { client: peer, id: new_id() };
+        }
         let client = self.log.proxies.client(peer, request.headers());
         let given = request.headers().only("X-Request-Id").filter(|id| is_id(id));
-        let given = given.filter(|_| self.log.proxies.trust(peer));
-        let given = given.and_then(|id| std::str::from_utf8(id).ok()).map(Arc::from);
-        Origin { client, id: given.unwrap_or_else(new_id) }
+        Origin { client, id: given.map_or_else(new_id, |id| RequestId::new([id, b""])) }
     }
 
     /// Adds the name of the request to its response, and a line to the log when that has been sent.
-    fn finish(&self, id: &str, response: Response, entry: impl FnOnce() -> Entry) -> Response {
-        let mut response = response.or_500().header("X-Request-Id", id.to_owned());
+    fn finish(&self, id: RequestId, response: Response, entry: impl FnOnce() -> Entry) -> Response {
+        let mut response = response.or_500().named(id.as_bytes());
         let format = self.log.format;
         if format == LogFormat::Off {
             return response;
@@ -153,16 +157,27 @@ impl<F> Traced<'_, F> {
 }
 
 /// The name of a request: the number of this run of the program, which is random, and the number of the request in it.
-fn new_id() -> Arc<str> {
-    static RUN: LazyLock<u64> = LazyLock::new(|| RandomState::new().hash_one(0));
+fn new_id() -> RequestId {
+    static RUN: LazyLock<String> =
+        LazyLock::new(|| format!("{:016x}-", RandomState::new().hash_one(0)));
     static REQUESTS: AtomicU64 = AtomicU64::new(0);
-    format!("{:016x}-{:x}", *RUN, REQUESTS.fetch_add(1, Ordering::Relaxed)).into()
+    let mut number = REQUESTS.fetch_add(1, Ordering::Relaxed);
+    let mut digits = [0; 16];
+    let mut start = digits.len();
+    loop {
+        start -= 1;
+        digits[start] = b"0123456789abcdef"[(number % 16) as usize];
+        number /= 16;
+        if number == 0 {
+            return RequestId::new([RUN.as_bytes(), &digits[start..]]);
+        }
+    }
 }
 
 /// Whether the name that a proxy has given to a request can be used as it is.
 fn is_id(id: &[u8]) -> bool {
     let is_allowed = |byte: &u8| byte.is_ascii_alphanumeric() || b"._-".contains(byte);
-    (1..=64).contains(&id.len()) && id.iter().all(is_allowed)
+    (1..=MAX_ID).contains(&id.len()) && id.iter().all(is_allowed)
 }
 
 /// What the log says about a request.
@@ -235,7 +250,7 @@ impl Entry {
         };
         let mut fields = vec![
             ("time", quoted(&rfc3339(milliseconds()))),
-            ("request_id", quoted(&self.origin.id)),
+            ("request_id", quoted(self.origin.id.as_str())),
             ("peer", quoted(&self.peer.to_string())),
             ("client", quoted(&self.origin.client.to_string())),
             ("method", quoted(&self.method)),
@@ -317,7 +332,7 @@ mod tests {
     fn entry(line: &str, agent: &[u8]) -> Entry {
         Entry {
             peer: ([192, 0, 2, 1], 4242).into(),
-            origin: Origin { client: [192, 0, 2, 2].into(), id: "7-1".into() },
+            origin: Origin { client: [192, 0, 2, 2].into(), id: RequestId::new([b"7-1", b""]) },
             line: line.to_owned(),
             method: "GET".to_owned(),
             target: "/a".to_owned(),
