@@ -14,7 +14,7 @@ use std::env;
 use harness::{Check, Connection, Failure, Server};
 
 /// The stages that limit the number of their clients.
-const LIMITED: [&str; 2] = ["stage12", "stage13"];
+const LIMITED: [&str; 3] = ["stage12", "stage13", "stage22"];
 
 /// The most memory that one client may cost, in KiB: twice the largest head, and the pages that a thread uses
 /// of its stack.

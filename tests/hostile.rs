@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 use harness::{Check, Failure, Server, TIMEOUT};
 
 /// The stages that answer.
-const ANSWERING: [&str; 12] = [
+const ANSWERING: [&str; 13] = [
     "stage02", "stage03", "stage04", "stage05", "stage06", "stage07", "stage08", "stage09",
-    "stage10", "stage11", "stage12", "stage13",
+    "stage10", "stage11", "stage12", "stage13", "stage22",
 ];
 
 /// Longer than the servers' own timeouts. They are 2 seconds here for each read and each write, of which a block
@@ -32,7 +32,7 @@ fn on_each(stages: &[&'static str], check: impl Fn(&Server) -> Check + Sync) -> 
 /// Starts a stage with timeouts of two seconds.
 fn start(stage: &'static str) -> Result<Server, Failure> {
     let args: &[&str] = match stage {
-        "stage12" | "stage13" => {
+        "stage12" | "stage13" | "stage22" => {
             &["--idle-timeout", "2", "--head-timeout", "2", "--body-timeout", "2"]
         }
         _ => &["--timeout", "2"],
@@ -50,10 +50,15 @@ fn expect_service(server: &Server) -> Check {
 
 /// Waits until the server's log contains a text.
 fn expect_log(server: &Server, text: &str) -> Check {
+    expect_one_in_log(server, &[text])
+}
+
+/// Waits until the server's log contains one of these texts.
+fn expect_one_in_log(server: &Server, texts: &[&str]) -> Check {
     let start = Instant::now();
-    while !server.output().contains(text) {
+    while !texts.iter().any(|text| server.output().contains(text)) {
         if start.elapsed() > TIME_LIMIT {
-            return Err(Failure::new(format!("the log does not contain \"{text}\""))
+            return Err(Failure::new(format!("the log does not contain {texts:?}"))
                 .output(&server.output()));
         }
         thread::sleep(Duration::from_millis(10));
@@ -160,7 +165,7 @@ fn a_client_that_stops_talking_is_given_up() -> Check {
 
 #[test]
 fn a_body_that_nobody_wants_is_not_waited_for_forever() -> Check {
-    for stage in ["stage12", "stage13"] {
+    for stage in ["stage12", "stage13", "stage22"] {
         let server = Server::start_own_with_args(stage, &["--body-timeout", "1"])?;
         let mut client = server.connect()?;
         client.send(b"GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 60000\r\n\r\n")?;
@@ -277,36 +282,45 @@ fn lengths_that_contradict_each_other_are_refused_from_stage_4_on() -> Check {
 
 #[test]
 fn a_body_needs_a_length_that_can_be_stored() -> Check {
-    on_each(&["stage08", "stage09", "stage10", "stage11", "stage12", "stage13"], |server| {
-        let why = "RFC 9110, sections 15.5.12 and 15.5.14.";
-        server.send(b"POST /files/a HTTP/1.1\r\nHost: a\r\n\r\n").status(411).because(why)?;
-        for length in ["8589934593", "99999999999999999999999"] {
-            let request =
-                format!("POST /files/a HTTP/1.1\r\nHost: a\r\nContent-Length: {length}\r\n\r\n");
-            server.send(request.as_bytes()).status(413).because(why)?;
-        }
-        Ok(())
-    })
+    on_each(
+        &["stage08", "stage09", "stage10", "stage11", "stage12", "stage13", "stage22"],
+        |server| {
+            let why = "RFC 9110, sections 15.5.12 and 15.5.14.";
+            server.send(b"POST /files/a HTTP/1.1\r\nHost: a\r\n\r\n").status(411).because(why)?;
+            for length in ["8589934593", "99999999999999999999999"] {
+                let request = format!(
+                    "POST /files/a HTTP/1.1\r\nHost: a\r\nContent-Length: {length}\r\n\r\n"
+                );
+                server.send(request.as_bytes()).status(413).because(why)?;
+            }
+            Ok(())
+        },
+    )
 }
 
 #[test]
 fn sends_100_continue_only_when_expected() -> Check {
-    on_each(&["stage08", "stage09", "stage10", "stage11", "stage12", "stage13"], |server| {
-        let mut client = server.connect()?;
-        client
+    on_each(
+        &["stage08", "stage09", "stage10", "stage11", "stage12", "stage13", "stage22"],
+        |server| {
+            let mut client = server.connect()?;
+            client
             .send(b"POST /files/a HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nExpect: 100-Continue\r\n\r\n")?;
-        client.expect_interim(100)?;
-        client.send(b"hello")?;
-        server
-            .answer(&mut client)
-            .status(201)
-            .because("The client has sent its body after 100 Continue.")?;
-        let mut old = server.connect()?;
-        old.send(b"POST /files/b HTTP/1.0\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n")?;
-        old.expect_silence(Duration::from_millis(50))?;
-        old.send(b"hello")?;
-        server.answer(&mut old).status(201).because("HTTP/1.0 has no 100 Continue.")
-    })
+            client.expect_interim(100)?;
+            client.send(b"hello")?;
+            server
+                .answer(&mut client)
+                .status(201)
+                .because("The client has sent its body after 100 Continue.")?;
+            let mut old = server.connect()?;
+            old.send(
+                b"POST /files/b HTTP/1.0\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n",
+            )?;
+            old.expect_silence(Duration::from_millis(50))?;
+            old.send(b"hello")?;
+            server.answer(&mut old).status(201).because("HTTP/1.0 has no 100 Continue.")
+        },
+    )
 }
 
 #[test]
@@ -360,34 +374,40 @@ fn a_client_that_goes_on_sending_still_gets_its_answer() -> Check {
 #[test]
 fn a_log_line_cannot_be_forged() -> Check {
     on_each(&ANSWERING[3..], |server| {
+        // The log of stage 18 and later escapes all that is not plain in one way.
         server.get("/?\"200").answer()?;
-        expect_log(server, r#""GET /?\"200 HTTP/1.1" "#)?;
+        let quoted = [r#""GET /?\"200 HTTP/1.1" "#, r#""GET /?\x22200 HTTP/1.1" "#];
+        expect_one_in_log(server, &quoted)?;
         server.send(b"GET /\x1b[2J HTTP/1.1\r\n\r\n").answer()?;
-        expect_log(server, r#""GET /\x1b[2J HTTP/1.1" 400"#)
+        let refused = [r#""GET /\x1b[2J HTTP/1.1" 400"#, r#""GET /\x1B[2J HTTP/1.1" 400"#];
+        expect_one_in_log(server, &refused)
     })
 }
 
 #[test]
 fn interrupted_uploads_leave_nothing() -> Check {
-    on_each(&["stage08", "stage09", "stage10", "stage11", "stage12", "stage13"], |server| {
-        let mut clients = Vec::new();
-        for _ in 0..20 {
-            let mut client = server.connect()?;
-            client.send(b"POST /files/a HTTP/1.1\r\nContent-Length: 1000000\r\n\r\nhalf")?;
-            clients.push(client);
-        }
-        clients.into_iter().for_each(|client| client.reset());
-        let start = Instant::now();
-        let is_empty =
-            || std::fs::read_dir(server.directory()).is_ok_and(|mut it| it.next().is_none());
-        // Wait until an upload has ended: before, the directory may be empty because no upload has begun.
-        expect_log(server, "POST")?;
-        while !is_empty() {
-            if start.elapsed() > TIMEOUT {
-                return Err(Failure::new("an interrupted upload left a file behind"));
+    on_each(
+        &["stage08", "stage09", "stage10", "stage11", "stage12", "stage13", "stage22"],
+        |server| {
+            let mut clients = Vec::new();
+            for _ in 0..20 {
+                let mut client = server.connect()?;
+                client.send(b"POST /files/a HTTP/1.1\r\nContent-Length: 1000000\r\n\r\nhalf")?;
+                clients.push(client);
             }
-            thread::sleep(Duration::from_millis(5));
-        }
-        expect_service(server)
-    })
+            clients.into_iter().for_each(|client| client.reset());
+            let start = Instant::now();
+            let is_empty =
+                || std::fs::read_dir(server.directory()).is_ok_and(|mut it| it.next().is_none());
+            // Wait until an upload has ended: before, the directory may be empty because no upload has begun.
+            expect_log(server, "POST")?;
+            while !is_empty() {
+                if start.elapsed() > TIMEOUT {
+                    return Err(Failure::new("an interrupted upload left a file behind"));
+                }
+                thread::sleep(Duration::from_millis(5));
+            }
+            expect_service(server)
+        },
+    )
 }

@@ -131,7 +131,7 @@ fn read_answer(stream: &mut TcpStream) -> io::Result<String> {
 
 #[test]
 fn an_unread_log_does_not_block() {
-    for stage in ["stage06", "stage10", "stage13"] {
+    for stage in ["stage06", "stage10", "stage13", "stage22"] {
         let (reader, writer) = UnixStream::pair().expect("a pair of sockets");
         let mut server = Server::start_with(stage, "", &[], OwnedFd::from(writer).into());
         let stream = server.connect();
@@ -204,7 +204,7 @@ fn lines_that_were_dropped_are_counted() {
 
 #[test]
 fn what_was_ignored_stays_ignored() {
-    for stage in ["stage06", "stage12", "stage13"] {
+    for stage in ["stage06", "stage12", "stage13", "stage22"] {
         let mut server = Server::start(stage, "trap '' HUP", &[]);
         server.signal("HUP");
         for _ in 0..50 {
@@ -216,7 +216,7 @@ fn what_was_ignored_stays_ignored() {
 
 #[test]
 fn a_file_that_may_not_grow_is_the_error_of_one_upload() {
-    for stage in ["stage08", "stage09", "stage10", "stage11", "stage12", "stage13"] {
+    for stage in ["stage08", "stage09", "stage10", "stage11", "stage12", "stage13", "stage22"] {
         let mut server = Server::start(stage, "ulimit -f 8", &[]); // 4 or 8 KiB, depending on the shell
         let body = "x".repeat(100_000);
         let answer = server.ask(format!(
@@ -241,7 +241,7 @@ fn a_log_file_that_may_not_grow_stops_nothing() {
 
 #[test]
 fn without_a_stdout_it_says_nothing_and_serves() {
-    for stage in ["stage01", "stage06", "stage13"] {
+    for stage in ["stage01", "stage06", "stage13", "stage22"] {
         for redirection in ["exec >&-", "exec >/dev/full"] {
             let program = own_command(stage).unwrap_or_else(|failure| panic!("{failure:?}"));
             let port = free_port();
@@ -292,7 +292,7 @@ fn more_clients_than_descriptors_are_all_served() {
 
 #[test]
 fn a_stop_needs_no_descriptor() {
-    for stage in ["stage12", "stage13"] {
+    for stage in ["stage12", "stage13", "stage22"] {
         let mut server = Server::start(stage, "ulimit -n 40", &["--max-connections", "400"]);
         let clients: Vec<_> = (0..60).map(|_| server.connect()).collect();
         server.stop();
@@ -312,7 +312,7 @@ fn many_clients_at_once_may_wait_to_be_accepted() {
 
 #[test]
 fn a_paused_server_does_not_time_out_clients() {
-    for stage in ["stage12", "stage13"] {
+    for stage in ["stage12", "stage13", "stage22"] {
         let mut server = Server::start(stage, "", &["--head-timeout", "1", "--idle-timeout", "1"]);
         let mut client = server.connect();
         client.write_all(b"GET /echo/hello HTTP/1.1\r\nHo").expect("the server reads");
@@ -352,7 +352,7 @@ fn an_idle_client_leaves_its_place_to_a_new_one() {
 
 #[test]
 fn a_large_answer_arrives_whatever_the_client_still_says() {
-    for stage in ["stage07", "stage10", "stage11", "stage12", "stage13"] {
+    for stage in ["stage07", "stage10", "stage11", "stage12", "stage13", "stage22"] {
         let mut server = Server::start(stage, "", &[]);
         fs::write(server.directory.path().join("a"), vec![b'x'; 3_000_000])
             .expect("the file can be written");
@@ -443,7 +443,9 @@ fn has_upload(folder: &Path) -> bool {
 fn a_name_that_is_no_text_is_found_and_stored_byte_for_byte() {
     use std::ffi::OsStr;
     use std::os::unix::ffi::OsStrExt;
-    for stage in ["stage07", "stage08", "stage09", "stage10", "stage11", "stage12", "stage13"] {
+    for stage in
+        ["stage07", "stage08", "stage09", "stage10", "stage11", "stage12", "stage13", "stage22"]
+    {
         let mut server = Server::start(stage, "", &[]);
         let path = server.directory.path().join(OsStr::from_bytes(b"caf\xe9"));
         fs::write(&path, "hello").expect("the file can be written");

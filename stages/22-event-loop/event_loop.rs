@@ -106,6 +106,7 @@ impl EventLoop {
             match listener.accept() {
                 Ok((stream, peer)) => self.admit(stream, peer, now),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return,
+                Err(_) if self.driven.is_stopping() => return,
                 Err(error) => {
                     common::log(format_args!("cannot accept a client: {error}"));
                     self.make_room(now);

@@ -141,7 +141,9 @@ pub(crate) fn is_any_alive(ids: &[u32]) -> bool {
     let listing = listing.map(|it| String::from_utf8_lossy(&it.stdout).into_owned());
     listing.unwrap_or_default().lines().any(|line| {
         let (id, state) = line.trim().split_once(' ').unwrap_or_default();
-        let is_dead = state.trim().starts_with('Z'); // a zombie: it has ended, its parent has not waited
+        // A zombie: it has ended, and its parent has not waited. While others of its threads have not ended (`l`), it
+        // still holds its files.
+        let is_dead = state.trim().starts_with('Z') && !state.contains('l');
         !is_dead && id.parse().is_ok_and(|id| ids.contains(&id))
     })
 }

@@ -16,7 +16,7 @@ use mio::{Events, Interest, Poll, Token, Waker};
 
 use crate::listeners::listeners;
 use crate::slots::{Slots, State};
-use crate::talk::{Pause, Watched, discard, talk, tell};
+use crate::talk::{Pause, Talk, Watched, discard, talk};
 use crate::wheel::Wheel;
 use crate::workers::{Home, Job, Workers};
 
@@ -308,7 +308,7 @@ impl EventLoop {
 
     fn evict_one(&mut self) -> bool {
         let Some(index) = self.slots.idlest() else { return false };
-        self.end(index);
+        self.remove(index); // at once: somebody else needs the place
         true
     }
 
@@ -374,7 +374,9 @@ impl EventLoop {
         let Some(stream) = slot.stream.take() else { return };
         let peer = slot.peer;
         let before = mem::replace(&mut slot.state, State::Busy);
+        let deadline = slot.deadline;
         let was_receiving = matches!(before, State::Receiving(_));
+        let was_sending = matches!(before, State::Sending(..));
         let (connection, remainder) = match before {
             State::Receiving(connection) => (Some(connection), None),
             State::Sending(connection, remainder) => (Some(connection), remainder),
@@ -383,9 +385,10 @@ impl EventLoop {
         self.slots.leave_idle(index);
         let mut connection = connection.unwrap_or_else(|| self.spare());
         let driven = Arc::clone(&self.shared.driven);
-        let said = driven.with_handler(peer, |handler| {
-            talk(&stream, &mut connection, handler, remainder, may_read)
-        });
+        let mut client = Talk { stream: &stream, connection: &mut connection, taken: 0 };
+        let said =
+            driven.with_handler(peer, |handler| talk(&mut client, handler, remainder, may_read));
+        let taken = client.taken;
         if let Some(slot) = self.slots.get(index) {
             slot.stream = Some(stream);
             slot.has_been_sent |= matches!(connection.closing(), Closing::Lingering);
@@ -394,11 +397,14 @@ impl EventLoop {
             Err(error) => self.break_off(index, &error),
             Ok(Pause::Receive) => self.wait_for_request(index, connection, was_receiving),
             Ok(Pause::Send(remainder)) => {
-                self.wait_for_room(index, connection, remainder);
+                let before = if was_sending { deadline } else { u64::MAX };
+                let state = State::Sending(connection, remainder);
+                self.set(index, state, self.send_deadline(before, taken));
+                self.register(index, true);
             }
             Ok(Pause::Turn(remainder)) => {
                 let state = State::Sending(connection, remainder);
-                self.set(index, state, self.now + milliseconds(self.limits.send_timeout));
+                self.set(index, state, self.send_deadline(u64::MAX, taken));
                 self.again.extend(self.slots.token(index));
             }
             Ok(Pause::Events(remainder)) => self.watch(index, connection, remainder),
@@ -457,15 +463,11 @@ impl EventLoop {
         self.register(index, false);
     }
 
-    fn wait_for_room(
-        &mut self,
-        index: usize,
-        connection: Box<Connection>,
-        remainder: Option<Remainder>,
-    ) {
-        let deadline = self.now + milliseconds(self.limits.send_timeout);
-        self.set(index, State::Sending(connection, remainder), deadline);
-        self.register(index, true);
+    /// Returns when a client that takes a response has been slow for too long. Each byte that it takes gives it a
+    /// millisecond more, but never more than it had at first.
+    fn send_deadline(&self, before: u64, taken: u64) -> u64 {
+        let full = self.now + milliseconds(self.limits.send_timeout);
+        before.saturating_add(taken).min(full)
     }
 
     /// Asks the system to tell when a client has sent something, and when there is room for more.
@@ -530,13 +532,17 @@ impl EventLoop {
     /// Sends a watcher what there is.
     fn tell_watcher(&mut self, index: usize) {
         let Some(slot) = self.slots.get(index) else { return };
-        let State::Watching(mut connection, mut remainder) =
-            mem::replace(&mut slot.state, State::Busy)
+        let before = slot.deadline;
+        let (Some(stream), State::Watching(mut connection, mut remainder)) =
+            (&slot.stream, mem::replace(&mut slot.state, State::Busy))
         else {
             return;
         };
-        let Some(stream) = &slot.stream else { return };
-        match tell(stream, &mut connection, &mut remainder) {
+        let was_full = !connection.outbox().is_empty();
+        let mut client = Talk { stream, connection: &mut connection, taken: 0 };
+        let told = client.tell(&mut remainder);
+        let taken = client.taken;
+        match told {
             Ok(Watched::Event) => {
                 let heartbeat = match remainder.ready() {
                     Ready::Events(watch) => watch.heartbeat(),
@@ -547,7 +553,8 @@ impl EventLoop {
                 self.register(index, false);
             }
             Ok(Watched::Room) => {
-                let deadline = self.now + milliseconds(self.limits.send_timeout);
+                let before = if was_full { before } else { u64::MAX };
+                let deadline = self.send_deadline(before, taken);
                 self.set(index, State::Watching(connection, remainder), deadline);
                 self.register(index, true);
             }
@@ -634,19 +641,18 @@ impl EventLoop {
         let Some(slot) = self.slots.get(index) else { return };
         match &mut slot.state {
             // What has arrived in the meantime counts: perhaps it was the server that was slow.
-            State::Idle => {
-                self.advance(index, None, true);
-                let now = self.now;
-                let slot = self.slots.get(index);
-                if slot.is_some_and(|it| matches!(it.state, State::Idle) && it.deadline > now) {
-                    self.end(index);
-                }
-            }
+            State::Idle => match slot.stream.as_ref().map(|stream| stream.peek(&mut [0])) {
+                Some(Err(error)) if error.kind() == ErrorKind::WouldBlock => self.end(index),
+                _ => self.advance(index, None, true),
+            },
             State::Receiving(_) => self.give_up_request(index),
             State::Sending(..) => {
                 self.advance(index, None, true);
+                let now = self.now;
                 let slot = self.slots.get(index);
-                if slot.is_some_and(|it| matches!(it.state, State::Sending(..))) {
+                if slot
+                    .is_some_and(|it| matches!(it.state, State::Sending(..)) && it.deadline <= now)
+                {
                     self.break_off(index, &too_slow(self.limits.send_timeout));
                 }
             }

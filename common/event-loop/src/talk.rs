@@ -33,27 +33,36 @@ pub(crate) enum Pause {
     Nothing,
 }
 
+/// A client, as far as it can be talked to.
+pub(crate) struct Talk<'t> {
+    pub(crate) stream: &'t TcpStream,
+    pub(crate) connection: &'t mut Connection,
+    /// How many bytes the client has taken.
+    pub(crate) taken: u64,
+}
+
 /// Says what can be said. `remainder` is what is left of a response, and `may_read` is whether the client may have sent
 /// something.
 pub(crate) fn talk(
-    mut stream: &TcpStream,
-    connection: &mut Connection,
+    talk: &mut Talk,
     handler: &dyn Handler,
     mut remainder: Option<Remainder>,
     mut may_read: bool,
 ) -> io::Result<Pause> {
     for _ in 0..MAX_READS {
         if let Some(left) = remainder.take() {
-            if let Some(pause) = finish(stream, connection, left)? {
+            if let Some(pause) = talk.finish(left)? {
                 return Ok(pause);
             }
         }
-        if let Some(pause) = answer_all(stream, connection, handler)? {
+        if let Some(pause) = talk.answer_all(handler)? {
             return Ok(pause);
         }
-        if !flush(stream, connection, false)? {
+        if !talk.flush(false)? {
             return Ok(Pause::Send(None));
         }
+        let mut stream = talk.stream;
+        let connection = &mut *talk.connection;
         if connection.advance() == Need::Close {
             return Ok(Pause::Nothing);
         }
@@ -76,56 +85,6 @@ pub(crate) fn talk(
     Ok(Pause::Turn(None))
 }
 
-/// Answers all requests that have arrived. Returns what must be waited for, if anything must.
-fn answer_all(
-    stream: &TcpStream,
-    connection: &mut Connection,
-    handler: &dyn Handler,
-) -> io::Result<Option<Pause>> {
-    while connection.advance() == Need::Answer {
-        match connection.answer_at_once(handler) {
-            AtOnce::Whole => {
-                if connection.outbox().len() > MAX_PENDING && !flush(stream, connection, false)? {
-                    return Ok(Some(Pause::Send(None)));
-                }
-            }
-            AtOnce::Begun(remainder) => {
-                if let Some(pause) = finish(stream, connection, remainder)? {
-                    return Ok(Some(pause));
-                }
-            }
-            AtOnce::MustWait => return Ok(Some(Pause::Worker(None))),
-        }
-    }
-    Ok(None)
-}
-
-/// Sends what is left of a response. Returns what must be waited for, if anything must.
-fn finish(
-    stream: &TcpStream,
-    connection: &mut Connection,
-    mut remainder: Remainder,
-) -> io::Result<Option<Pause>> {
-    match send(stream, connection, &mut remainder) {
-        Ok(Sent::All) => {
-            connection.conclude(remainder.end(Ok(())).is_ok());
-            Ok(None)
-        }
-        Ok(Sent::Some) => Ok(Some(Pause::Send(Some(remainder)))),
-        Ok(Sent::Enough) => Ok(Some(Pause::Turn(Some(remainder)))),
-        Ok(Sent::Slow) => Ok(Some(Pause::Worker(Some(remainder)))),
-        Ok(Sent::Events) => Ok(Some(Pause::Events(remainder))),
-        Err(error) => fail(connection, remainder, error),
-    }
-}
-
-/// Ends a response that cannot be sent.
-fn fail<T>(connection: &mut Connection, remainder: Remainder, error: io::Error) -> io::Result<T> {
-    connection.conclude(false);
-    let told = io::Error::new(error.kind(), error.to_string());
-    Err(remainder.end(Err(told)).err().unwrap_or(error))
-}
-
 /// How much has been sent.
 enum Sent {
     All,
@@ -139,57 +98,129 @@ enum Sent {
     Events,
 }
 
-/// Sends the outbox, and then what is left of a response.
-fn send(
-    mut stream: &TcpStream,
-    connection: &mut Connection,
-    remainder: &mut Remainder,
-) -> io::Result<Sent> {
-    let is_followed = matches!(remainder.ready(), Ready::Bytes(_) | Ready::File(_));
-    if !flush(stream, connection, is_followed)? {
-        return Ok(Sent::Some);
-    }
-    let mut left = MAX_SENT;
-    loop {
-        let sent = match remainder.ready() {
-            Ready::Nothing => return Ok(Sent::All),
-            Ready::Slow => return Ok(Sent::Slow),
-            Ready::Events(_) => return Ok(Sent::Events),
-            _ if left == 0 => return Ok(Sent::Enough),
-            Ready::Bytes(bytes) => stream.write(bytes).inspect(|count| remainder.sent(*count)),
-            Ready::File(part) => match send_part(stream, part) {
-                Err(error) if error.kind() == ErrorKind::Unsupported => return Ok(Sent::Slow),
-                sent => sent.and_then(|count| part.advance(count).map(|()| count)),
-            },
-        };
-        match sent {
-            Ok(count) => left = left.saturating_sub(count as u64),
-            Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(Sent::Some),
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
+impl Talk<'_> {
+    /// Answers all requests that have arrived. Returns what must be waited for, if anything must.
+    fn answer_all(&mut self, handler: &dyn Handler) -> io::Result<Option<Pause>> {
+        while self.connection.advance() == Need::Answer {
+            match self.connection.answer_at_once(handler) {
+                AtOnce::Whole => {
+                    if self.connection.outbox().len() > MAX_PENDING && !self.flush(false)? {
+                        return Ok(Some(Pause::Send(None)));
+                    }
+                }
+                AtOnce::Begun(remainder) => {
+                    if let Some(pause) = self.finish(remainder)? {
+                        return Ok(Some(pause));
+                    }
+                }
+                AtOnce::MustWait => return Ok(Some(Pause::Worker(None))),
+            }
         }
+        Ok(None)
     }
-}
 
-/// Sends the outbox. Returns whether all of it has been sent.
-fn flush(
-    mut stream: &TcpStream,
-    connection: &mut Connection,
-    is_followed: bool,
-) -> io::Result<bool> {
-    while !connection.outbox().is_empty() {
-        let sent = match is_followed {
-            true => send_more(stream, connection.outbox()),
-            false => stream.write(connection.outbox()),
-        };
-        match sent {
-            Ok(count) => connection.sent(count),
-            Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(false),
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
+    /// Sends what is left of a response. Returns what must be waited for, if anything must.
+    fn finish(&mut self, mut remainder: Remainder) -> io::Result<Option<Pause>> {
+        match self.send(&mut remainder) {
+            Ok(Sent::All) => {
+                self.connection.conclude(remainder.end(Ok(())).is_ok());
+                Ok(None)
+            }
+            Ok(Sent::Some) => Ok(Some(Pause::Send(Some(remainder)))),
+            Ok(Sent::Enough) => Ok(Some(Pause::Turn(Some(remainder)))),
+            Ok(Sent::Slow) => Ok(Some(Pause::Worker(Some(remainder)))),
+            Ok(Sent::Events) => Ok(Some(Pause::Events(remainder))),
+            Err(error) => {
+                self.connection.conclude(false);
+                let told = io::Error::new(error.kind(), error.to_string());
+                Err(remainder.end(Err(told)).err().unwrap_or(error))
+            }
         }
     }
-    Ok(true)
+
+    /// Sends the outbox, and then what is left of a response.
+    fn send(&mut self, remainder: &mut Remainder) -> io::Result<Sent> {
+        let is_followed = matches!(remainder.ready(), Ready::Bytes(_) | Ready::File(_));
+        if !self.flush(is_followed)? {
+            return Ok(Sent::Some);
+        }
+        let mut stream = self.stream;
+        let mut left = MAX_SENT;
+        loop {
+            let sent = match remainder.ready() {
+                Ready::Nothing => return Ok(Sent::All),
+                Ready::Slow => return Ok(Sent::Slow),
+                Ready::Events(_) => return Ok(Sent::Events),
+                _ if left == 0 => return Ok(Sent::Enough),
+                Ready::Bytes(bytes) => stream.write(bytes).inspect(|count| remainder.sent(*count)),
+                Ready::File(part) => match send_part(stream, part) {
+                    Err(error) if error.kind() == ErrorKind::Unsupported => return Ok(Sent::Slow),
+                    sent => sent.and_then(|count| part.advance(count).map(|()| count)),
+                },
+            };
+            match sent {
+                Ok(count) => {
+                    self.taken += count as u64;
+                    left = left.saturating_sub(count as u64);
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(Sent::Some),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Sends the outbox. Returns whether all of it has been sent.
+    fn flush(&mut self, is_followed: bool) -> io::Result<bool> {
+        let mut stream = self.stream;
+        while !self.connection.outbox().is_empty() {
+            let sent = match is_followed {
+                true => send_more(stream, self.connection.outbox()),
+                false => stream.write(self.connection.outbox()),
+            };
+            match sent {
+                Ok(count) => {
+                    self.taken += count as u64;
+                    self.connection.sent(count);
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(false),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(true)
+    }
+
+    /// Sends a watcher the events that there are.
+    pub(crate) fn tell(&mut self, remainder: &mut Remainder) -> io::Result<Watched> {
+        let has_chunks = remainder.has_chunks();
+        let mut stream = self.stream;
+        loop {
+            if !self.flush(false)? {
+                return Ok(Watched::Room);
+            }
+            let Ready::Events(watch) = remainder.ready() else { return Ok(Watched::End) };
+            match watch.take() {
+                Heard::Piece(piece) => {
+                    let bytes = if has_chunks { piece.chunk() } else { piece.text() };
+                    let count = match stream.write(bytes) {
+                        Err(error) if error.kind() == ErrorKind::WouldBlock => 0,
+                        Err(error) if error.kind() == ErrorKind::Interrupted => 0,
+                        sent => sent?,
+                    };
+                    self.taken += count as u64;
+                    self.connection.send_later(&bytes[count..]);
+                }
+                Heard::Nothing => return Ok(Watched::Event),
+                Heard::End => {
+                    if has_chunks {
+                        self.connection.send_later(LAST_CHUNK);
+                    }
+                    return Ok(if self.flush(false)? { Watched::End } else { Watched::Room });
+                }
+            }
+        }
+    }
 }
 
 /// Sends bytes that others follow soon: the system may wait for them, to send all together.
@@ -212,43 +243,6 @@ pub(crate) enum Watched {
     Room,
     /// For nothing: there will be no more events.
     End,
-}
-
-/// Sends a watcher the events that there are.
-pub(crate) fn tell(
-    mut stream: &TcpStream,
-    connection: &mut Connection,
-    remainder: &mut Remainder,
-) -> io::Result<Watched> {
-    let has_chunks = remainder.has_chunks();
-    loop {
-        if !flush(stream, connection, false)? {
-            return Ok(Watched::Room);
-        }
-        let Ready::Events(watch) = remainder.ready() else { return Ok(Watched::End) };
-        match watch.take() {
-            Heard::Piece(piece) => {
-                let bytes = if has_chunks { piece.chunk() } else { piece.text() };
-                let count = match stream.write(bytes) {
-                    Err(error) if error.kind() == ErrorKind::WouldBlock => 0,
-                    Err(error) if error.kind() == ErrorKind::Interrupted => 0,
-                    sent => sent?,
-                };
-                connection.send_later(&bytes[count..]);
-            }
-            Heard::Nothing => return Ok(Watched::Event),
-            Heard::End => {
-                if has_chunks {
-                    connection.send_later(LAST_CHUNK);
-                }
-                return Ok(if flush(stream, connection, false)? {
-                    Watched::End
-                } else {
-                    Watched::Room
-                });
-            }
-        }
-    }
 }
 
 /// Reads and discards what a client still sends. Returns whether it has closed its side.

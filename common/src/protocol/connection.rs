@@ -74,8 +74,8 @@ pub struct Connection {
     phase: Phase,
     /// The time that the client has left in this phase.
     budget: TimeBudget,
-    /// Whether the client sends no more: it has closed its side of the connection, or it has asked for its end, and all
-    /// that it sent before has been read.
+    /// Whether the client sends no more: it has closed its side of the connection, or it has asked for its end with a
+    /// request that had a small response, and all that it sent before has been read.
     client_has_ended: bool,
 }
 
@@ -414,7 +414,7 @@ impl Connection {
             Framing::Chunked => false,
         };
         let mut is_last_word = false;
-        let answered = {
+        let mut answered = {
             let mut nobody = Nobody;
             let message = Message::new(head, meaning, window, &mut nobody, self.limits.max_body);
             let is_unpacked = self.rules == Rules::Packed;
@@ -433,7 +433,10 @@ impl Connection {
         if answered.is_none() {
             self.buffer.restore(length);
         }
-        self.client_has_ended |= is_last_word && self.buffer.is_empty();
+        // A large response takes time, and who knows what a client says in that time.
+        let is_small =
+            answered.as_mut().is_some_and(|(it, _)| matches!(it.ready(), Ready::Nothing));
+        self.client_has_ended |= is_last_word && is_small && self.buffer.is_empty();
         answered
     }
 
