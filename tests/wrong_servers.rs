@@ -504,7 +504,8 @@ const MISTAKES: &[Row] = &[
 
 /// Reports that are not kept, because they depend on timing: the answer may arrive before the reset or not, and a
 /// slow client sends more bytes or fewer.
-const UNSTEADY: [&str; 24] = [
+const UNSTEADY: [&str; 25] = [
+    "22-reads-once-for-an-event.a_flood_of_requests_is_no_reason_to_forget_others",
     "21-waits-for-the-slowest.a_slow_watcher_delays_nobody",
     "22-waits-in-the-loop.a_body_in_a_thousand_pieces",
     "22-forgets-the-rest.one_slow_reader_delays_nobody",
@@ -749,13 +750,13 @@ fn without_output(report: &str) -> String {
 
 #[test]
 fn each_mistake_gets_its_sentence() {
-    get_their_sentences(|stage| stage <= 13);
+    get_their_sentences(|stage| stage <= 9);
 }
 
 #[ignore = "takes long; .ci/run runs it"]
 #[test]
 fn each_mistake_of_later_parts_gets_its_sentence() {
-    get_their_sentences(|stage| stage > 13);
+    get_their_sentences(|stage| stage > 9);
 }
 
 fn get_their_sentences(is_meant: impl Fn(usize) -> bool) {
@@ -763,7 +764,7 @@ fn get_their_sentences(is_meant: impl Fn(usize) -> bool) {
     let complaints = complaints(&rows, |(variant, stage, check, sentence)| {
         // On a busy machine, a mistake about what happens at the same time may not show at once.
         let run = || run(variant, stage, Some(check));
-        match run().and_then(|()| run()).and_then(|()| run()) {
+        match (0..5).try_for_each(|_| run()) {
             Ok(()) => Err(format!("{variant} passes the check {check} of stage {stage}")),
             Err(output) if report(&output).contains(sentence) => {
                 keep(&name(variant, stage, check), &report(&output))
