@@ -57,8 +57,8 @@ pub(crate) enum Message {
     Back(Token, Option<(StdStream, Box<Connection>)>),
     /// A client has connected, and this loop should take it.
     Arrived(StdStream, SocketAddr),
-    /// Another loop needs a place.
-    Evict,
+    /// A client has connected, and should have the place of the idlest client of this loop.
+    Exchanged(StdStream, SocketAddr),
 }
 
 /// What the loops have in common.
@@ -112,7 +112,11 @@ pub fn run(driven: Driven, loops: usize) -> io::Result<bool> {
         let event_loop =
             EventLoop::new(Arc::clone(&shared), number, poll, letters, sockets.next())?;
         let builder = thread::Builder::new().name(format!("loop {number}"));
-        threads.push(builder.spawn(move || event_loop.run())?);
+        let alarm = Alarm(Arc::clone(&driven));
+        threads.push(builder.spawn(move || {
+            let _alarm = alarm;
+            event_loop.run()
+        })?);
     }
     driven.tell_of_start();
     driven.wait_for_stop();
@@ -120,6 +124,17 @@ pub fn run(driven: Driven, loops: usize) -> io::Result<bool> {
     let has_answered_all = ended.collect::<io::Result<Vec<_>>>()?.into_iter().all(|all| all);
     driven.tell_of_end(has_answered_all);
     Ok(has_answered_all)
+}
+
+/// Stops the service when a loop ends, for whatever reason: half of the clients would not be answered any more.
+struct Alarm(Arc<Driven>);
+
+impl Drop for Alarm {
+    fn drop(&mut self) {
+        if !self.0.is_stopping() {
+            self.0.stop();
+        }
+    }
 }
 
 struct EventLoop {
@@ -132,7 +147,8 @@ struct EventLoop {
     /// Until when no client is accepted, because the system has no descriptor.
     no_accepts_until: u64,
     slots: Slots,
-    wheel: Wheel<Token>,
+    /// Who is to be looked at, and for which time that was noted.
+    wheel: Wheel<(Token, u64)>,
     /// The conversation of whichever client has nothing to remember.
     spare: Option<Box<Connection>>,
     /// Clients for whom more could be done at once.
@@ -278,45 +294,68 @@ impl EventLoop {
         }
     }
 
-    /// Serves a client if there is a place for it, or else refuses it.
+    /// Serves a client if there is a place for it, here or at the loop of the idlest client.
     fn admit(&mut self, stream: TcpStream, peer: SocketAddr) {
         let open = self.shared.open.fetch_add(1, Ordering::AcqRel);
-        if open >= self.limits.max_connections && !self.make_room() {
-            self.shared.open.fetch_sub(1, Ordering::AcqRel);
-            return self.refuse(stream, peer);
+        if open < self.limits.max_connections {
+            return self.serve(stream, peer);
         }
+        self.publish_idlest();
+        let times = self.shared.idle_since.iter().map(|since| since.load(Ordering::Acquire));
+        let idlest = times.enumerate().map(|(number, since)| (since, number)).min();
+        match idlest.filter(|(since, _)| self.is_long_ago(*since)) {
+            Some((_, number)) if number != self.number => {
+                self.shared.homes[number].tell(Message::Exchanged(StdStream::from(stream), peer));
+            }
+            _ => self.exchange(stream, peer),
+        }
+    }
+
+    /// Gives a client the place of the idlest client here, or refuses it if nobody is idle. It counts as open already.
+    fn exchange(&mut self, stream: TcpStream, peer: SocketAddr) {
+        if self.evict_one() {
+            self.serve(stream, peer);
+        } else {
+            self.shared.open.fetch_sub(1, Ordering::AcqRel);
+            self.refuse(stream, peer);
+        }
+    }
+
+    fn serve(&mut self, stream: TcpStream, peer: SocketAddr) {
         let index = self.slots.add(stream, peer, false);
         self.advance(index, None, true);
     }
 
-    /// Closes the client that has been idle longest. Returns whether there is one.
-    fn make_room(&mut self) -> bool {
-        self.publish_idlest();
-        let times = self.shared.idle_since.iter().map(|since| since.load(Ordering::Acquire));
-        let Some((since, number)) = times.enumerate().map(|(number, it)| (it, number)).min() else {
-            return false;
-        };
-        if since == u64::MAX || since + MIN_IDLE > self.now {
-            return false;
-        }
-        if number == self.number {
-            return self.evict_one();
-        }
-        self.shared.homes[number].tell(Message::Evict);
-        true
+    fn is_long_ago(&self, since: u64) -> bool {
+        since.saturating_add(MIN_IDLE) <= self.now
     }
 
+    /// Closes the client that has been idle longest. Returns whether there is one.
     fn evict_one(&mut self) -> bool {
-        let Some(index) = self.slots.idlest() else { return false };
-        self.remove(index); // at once: somebody else needs the place
-        true
+        while let Some((index, since)) = self.idlest() {
+            if !self.is_long_ago(since) {
+                return false;
+            }
+            if self.slots.get(index).is_none_or(|slot| is_silent(slot.stream.as_ref())) {
+                self.remove(index); // at once: somebody else needs the place
+                return true;
+            }
+            self.advance(index, None, true); // it has sent something that no event has told of yet
+        }
+        false
+    }
+
+    /// Returns the client that has been idle longest, and since when, in milliseconds.
+    fn idlest(&mut self) -> Option<(usize, u64)> {
+        let timeout = self.idle_timeout();
+        let index = self.slots.idlest()?;
+        let slot = self.slots.get(index)?;
+        Some((index, slot.deadline.saturating_sub(timeout)))
     }
 
     /// Lets the other loops know how long the idlest client here has been idle.
     fn publish_idlest(&mut self) {
-        let timeout = self.idle_timeout();
-        let idlest = self.slots.idlest().and_then(|index| self.slots.get(index));
-        let since = idlest.map_or(u64::MAX, |slot| slot.deadline.saturating_sub(timeout));
+        let since = self.idlest().map_or(u64::MAX, |(_, since)| since);
         self.shared.idle_since[self.number].store(since, Ordering::Release);
     }
 
@@ -384,10 +423,11 @@ impl EventLoop {
         };
         self.slots.leave_idle(index);
         let mut connection = connection.unwrap_or_else(|| self.spare());
-        let driven = Arc::clone(&self.shared.driven);
         let mut client = Talk { stream: &stream, connection: &mut connection, taken: 0 };
-        let said =
-            driven.with_handler(peer, |handler| talk(&mut client, handler, remainder, may_read));
+        let said = self
+            .shared
+            .driven
+            .with_handler(peer, |handler| talk(&mut client, handler, remainder, may_read));
         let taken = client.taken;
         if let Some(slot) = self.slots.get(index) {
             slot.stream = Some(stream);
@@ -437,11 +477,16 @@ impl EventLoop {
         let Some(slot) = self.slots.get(index) else { return };
         slot.state = state;
         slot.deadline = deadline;
-        let is_in_wheel = mem::replace(&mut slot.is_in_wheel, true);
-        if !is_in_wheel {
-            if let Some(token) = self.slots.token(index) {
-                self.wheel.add(token, deadline);
-            }
+        self.look_later(index);
+    }
+
+    /// Has a client looked at when its deadline has come, unless that happens before anyway.
+    fn look_later(&mut self, index: usize) {
+        let Some(token) = self.slots.token(index) else { return };
+        let Some(slot) = self.slots.get(index) else { return };
+        if slot.deadline < slot.looked_at {
+            slot.looked_at = slot.deadline;
+            self.wheel.add((token, slot.deadline), slot.deadline);
         }
     }
 
@@ -532,6 +577,9 @@ impl EventLoop {
     /// Sends a watcher what there is.
     fn tell_watcher(&mut self, index: usize) {
         let Some(slot) = self.slots.get(index) else { return };
+        if !matches!(slot.state, State::Watching(..)) {
+            return; // it has watched, and does something else now
+        }
         let before = slot.deadline;
         let (Some(stream), State::Watching(mut connection, mut remainder)) =
             (&slot.stream, mem::replace(&mut slot.state, State::Busy))
@@ -592,7 +640,9 @@ impl EventLoop {
         while let Ok(letter) = self.letters.try_recv() {
             match letter {
                 Message::Arrived(stream, peer) => self.admit(TcpStream::from_std(stream), peer),
-                Message::Evict => drop(self.evict_one()),
+                Message::Exchanged(stream, peer) => {
+                    self.exchange(TcpStream::from_std(stream), peer);
+                }
                 Message::Back(token, back) => {
                     let Some(index) = self.slots.find(token) else { continue };
                     match (back, self.slots.get(index)) {
@@ -621,19 +671,18 @@ impl EventLoop {
     }
 
     fn look_at_deadlines(&mut self) {
-        for token in self.wheel.advance(self.now) {
+        for (token, noted) in self.wheel.advance(self.now) {
             let Some(index) = self.slots.find(token) else { continue };
             let Some(slot) = self.slots.get(index) else { continue };
-            slot.is_in_wheel = false;
-            if slot.deadline <= self.now && !matches!(slot.state, State::Lent) {
-                self.time_is_up(index);
+            if noted != slot.looked_at {
+                continue; // an earlier time was noted after this one
             }
-            let Some(slot) = self.slots.get(index).filter(|slot| !slot.is_in_wheel) else {
-                continue;
-            };
-            slot.is_in_wheel = true;
-            let deadline = slot.deadline;
-            self.wheel.add(token, deadline);
+            slot.looked_at = u64::MAX;
+            if slot.deadline <= self.now {
+                self.time_is_up(index);
+            } else {
+                self.look_later(index);
+            }
         }
     }
 
@@ -641,10 +690,8 @@ impl EventLoop {
         let Some(slot) = self.slots.get(index) else { return };
         match &mut slot.state {
             // What has arrived in the meantime counts: perhaps it was the server that was slow.
-            State::Idle => match slot.stream.as_ref().map(|stream| stream.peek(&mut [0])) {
-                Some(Err(error)) if error.kind() == ErrorKind::WouldBlock => self.end(index),
-                _ => self.advance(index, None, true),
-            },
+            State::Idle if is_silent(slot.stream.as_ref()) => self.end(index),
+            State::Idle => self.advance(index, None, true),
             State::Receiving(_) => self.give_up_request(index),
             State::Sending(..) => {
                 self.advance(index, None, true);
@@ -675,12 +722,11 @@ impl EventLoop {
         self.advance(index, None, true);
         let now = self.now;
         let Some(slot) = self.slots.get(index) else { return };
-        if slot.deadline > now {
-            return; // it has come
-        }
-        if let State::Receiving(mut connection) = mem::replace(&mut slot.state, State::Busy) {
-            connection.time_is_up();
-            self.advance(index, Some(connection), false);
+        if let State::Receiving(connection) = &mut slot.state {
+            if slot.deadline <= now {
+                connection.time_is_up();
+                self.advance(index, None, false);
+            }
         }
     }
 
@@ -748,6 +794,12 @@ impl EventLoop {
 /// What clients are told when no worker is free for them.
 const BUSY: common::Refused =
     common::Refused { status: 503, why: "this server is busy; try again soon" };
+
+/// Whether there is nothing to be read from a client, not even its end.
+fn is_silent(stream: Option<&TcpStream>) -> bool {
+    let peeked = stream.map(|stream| stream.peek(&mut [0]));
+    matches!(peeked, Some(Err(error)) if error.kind() == ErrorKind::WouldBlock)
+}
 
 fn too_slow(time: Duration) -> io::Error {
     let sentence = format!("the client was too slow to take the response: {} s", time.as_secs());

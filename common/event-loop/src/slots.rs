@@ -43,7 +43,8 @@ pub(crate) struct Slot {
     older: u32,
     newer: u32,
     generation: u32,
-    pub(crate) is_in_wheel: bool,
+    /// For which time it is in the wheel, so that it is looked at in time; `u64::MAX` if it is not.
+    pub(crate) looked_at: u64,
     pub(crate) is_registered: bool,
     pub(crate) is_told_of_room: bool,
     /// Whether it is one of those who are refused, and not served.
@@ -84,7 +85,7 @@ impl Slots {
             older: NONE,
             newer: NONE,
             generation: self.generations[index],
-            is_in_wheel: false,
+            looked_at: u64::MAX,
             is_registered: false,
             is_told_of_room: false,
             is_refused,

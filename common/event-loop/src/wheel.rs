@@ -1,4 +1,4 @@
-//! Deadlines in a wheel: one entry for each client, however often its deadline moves.
+//! Deadlines in a wheel. A deadline that moves further away needs no new entry: its client is looked at in vain, and put back.
 
 /// How long a tick takes, in milliseconds. Deadlines are met up to this much too late.
 pub(crate) const TICK: u64 = 250;

@@ -276,6 +276,11 @@ impl Driven {
         self.shared.alarms.lock().unwrap_or_else(PoisonError::into_inner).push(Box::new(call));
     }
 
+    /// Asks the service to stop.
+    pub fn stop(&self) {
+        self.shared.stop();
+    }
+
     /// Whether the service has been asked to stop.
     pub fn is_stopping(&self) -> bool {
         self.shared.is_stopping.load(Ordering::Acquire)
