@@ -224,4 +224,4 @@ pub use serve::stop::on_stop;
 pub use serve::threads::serve;
 pub use transport::client::Client;
 pub use transport::listener::Listener;
-pub use transport::tcp::{Blocking, reset, send_part};
+pub use transport::tcp::{blocking, reset, send_part};

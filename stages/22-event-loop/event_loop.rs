@@ -7,7 +7,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::{Blocking, Driven};
+use common::Driven;
 use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token, Waker};
 
@@ -193,13 +193,17 @@ impl EventLoop {
         let _ = self.poll.registry().deregister(&mut client.stream);
         let (driven, waker, back) =
             (Arc::clone(&self.driven), Arc::clone(&self.waker), self.back.0.clone());
-        thread::spawn(move || {
+        let lent = thread::Builder::new().spawn(move || {
             let peer = client.peer;
             let waited = wait_for(client, &driven);
             let client = waited.map_err(|error| driven.tell_of_failure(peer, &error)).ok();
             let _ = back.send((index, client)); // the loop may have ended
             let _ = waker.wake();
         });
+        if let Err(error) = lent {
+            common::log(format_args!("cannot wait for a client: {error}"));
+            self.free.push(index);
+        }
     }
 
     fn look_at_deadlines(&mut self, now: Instant) {
@@ -251,14 +255,13 @@ fn register(poll: &Poll, client: &mut Client, index: usize) -> io::Result<()> {
 fn wait_for(client: Client, driven: &Driven) -> io::Result<Client> {
     let Client { stream, peer, mut connection, remainder, .. } = client;
     let stream = StdStream::from(stream);
-    {
-        let mut transport = Blocking::new(&stream)?;
+    common::blocking(&stream, |transport| {
         match remainder {
-            Some(remainder) => connection.write_remainder(remainder, &mut transport),
-            None => driven.with_handler(peer, |it| connection.answer(it, &mut transport)),
+            Some(remainder) => connection.write_remainder(remainder, transport),
+            None => driven.with_handler(peer, |it| connection.answer(it, transport)),
         }?;
-        connection.flush(&mut transport)?;
-    }
+        connection.flush(transport)
+    })?;
     let mut client = Client::new(TcpStream::from_std(stream), peer, driven);
     client.connection = connection;
     Ok(client)

@@ -11,9 +11,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::{
-    AtOnce, Blocking, Closing, Connection, Driven, Events as Changes, Need, Ready, Remainder,
-};
+use common::{AtOnce, Closing, Connection, Driven, Events as Changes, Need, Ready, Remainder};
 use json::{Memory, Rules, Store};
 use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token, Waker};
@@ -345,14 +343,13 @@ impl Client {
 fn wait_for(client: Client, driven: &Driven) -> io::Result<Client> {
     let Client { stream, peer, mut connection, remainder, .. } = client;
     let stream = StdStream::from(stream);
-    {
-        let mut transport = Blocking::new(&stream)?;
+    common::blocking(&stream, |transport| {
         match remainder {
-            Some(remainder) => connection.write_remainder(remainder, &mut transport),
-            None => driven.with_handler(peer, |it| connection.answer(it, &mut transport)),
+            Some(remainder) => connection.write_remainder(remainder, transport),
+            None => driven.with_handler(peer, |it| connection.answer(it, transport)),
         }?;
-        connection.flush(&mut transport)?;
-    }
+        connection.flush(transport)
+    })?;
     let deadline = Instant::now() + connection.patience();
     let stream = TcpStream::from_std(stream);
     let (remainder, is_ending, is_full) = (None, false, false);

@@ -8,7 +8,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use common::{Blocking, Connection, Driven, Remainder, reset};
+use common::{Connection, Driven, Remainder, blocking, reset};
 use mio::{Token, Waker};
 
 use crate::event_loop::Message;
@@ -131,13 +131,12 @@ impl Workers {
         connection: &mut Connection,
         remainder: Option<Remainder>,
     ) -> io::Result<()> {
-        let mut transport = Blocking::new(stream)?;
-        match remainder {
-            Some(remainder) => connection.write_remainder(remainder, &mut transport)?,
-            None => self
-                .driven
-                .with_handler(peer, |handler| connection.answer(handler, &mut transport))?,
-        }
-        connection.flush(&mut transport)
+        blocking(stream, |transport| {
+            match remainder {
+                Some(remainder) => connection.write_remainder(remainder, transport),
+                None => self.driven.with_handler(peer, |it| connection.answer(it, transport)),
+            }?;
+            connection.flush(transport)
+        })
     }
 }

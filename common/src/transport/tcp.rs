@@ -96,45 +96,20 @@ impl Transport for Tcp<'_> {
     }
 }
 
-/// A connection that is usually driven without waiting, for as long as somebody waits for it after all. From stage 21.
-pub struct Blocking<'s> {
-    tcp: Tcp<'s>,
-}
-
-impl<'s> Blocking<'s> {
-    /// Lets reads and writes wait, until this is dropped.
-    ///
-    /// # Errors
-    ///
-    /// When the system refuses that.
-    pub fn new(stream: &'s TcpStream) -> io::Result<Blocking<'s>> {
-        stream.set_nonblocking(false)?;
-        Ok(Blocking { tcp: Tcp::new(stream) })
-    }
-}
-
-impl Drop for Blocking<'_> {
-    fn drop(&mut self) {
-        let _ = self.tcp.stream.set_nonblocking(true); // if that fails, the connection is broken
-    }
-}
-
-impl Transport for Blocking<'_> {
-    fn receive(&mut self, buffer: &mut [u8], time: Duration) -> io::Result<Transfer> {
-        self.tcp.receive(buffer, time)
-    }
-
-    fn send(&mut self, bytes: &[u8], time: Duration) -> io::Result<Transfer> {
-        self.tcp.send(bytes, time)
-    }
-
-    fn send_file(&mut self, part: &FilePart, time: Duration) -> io::Result<Transfer> {
-        self.tcp.send_file(part, time)
-    }
-
-    fn has_heard_the_end(&mut self) -> bool {
-        self.tcp.has_heard_the_end()
-    }
+/// Waits on a connection that is usually driven without waiting: reads and writes of `talk` may take their time. From
+/// stage 21.
+///
+/// # Errors
+///
+/// Those of `talk`, and when the system refuses to wait, or to stop waiting afterwards.
+pub fn blocking<T>(
+    stream: &TcpStream,
+    talk: impl FnOnce(&mut dyn Transport) -> io::Result<T>,
+) -> io::Result<T> {
+    stream.set_nonblocking(false)?;
+    let said = talk(&mut Tcp::new(stream))?;
+    stream.set_nonblocking(true)?;
+    Ok(said)
 }
 
 /// A connection that is read and written as it is, with the timeouts that it has.
