@@ -20,14 +20,24 @@ pub(crate) struct Route<T> {
     pub(crate) method: &'static str,
     /// The pattern, in one part or several.
     pub(crate) parts: Vec<&'static str>,
-    parameters: Vec<&'static str>,
+    parameters: Vec<Place>,
     pub(crate) target: T,
+}
+
+/// Where in a path the value of a parameter is.
+#[derive(Debug)]
+struct Place {
+    name: &'static str,
+    /// How many slashes are before it.
+    depth: usize,
+    /// Whether it goes on to the end of the path.
+    is_rest: bool,
 }
 
 /// A node of the tree. It knows the routes by their index.
 #[derive(Debug, Default)]
 struct Node {
-    /// The nodes for names, sorted by the name.
+    /// The nodes for names, sorted by [`key`].
     names: Vec<(&'static str, Node)>,
     parameter: Option<Box<Node>>,
     /// The routes whose pattern ends here.
@@ -77,7 +87,11 @@ impl<T> Router<T> {
             ));
         }
         place.push(self.routes.len());
-        let parameters = segments.iter().filter_map(parameter).collect();
+        let parameters = segments.iter().enumerate().filter_map(|(depth, segment)| {
+            let is_rest = matches!(segment, Segment::Rest(_));
+            Some(Place { name: parameter(segment)?, depth, is_rest })
+        });
+        let parameters = parameters.collect();
         self.routes.push(Route { method, parts, parameters, target });
         Ok(())
     }
@@ -90,8 +104,8 @@ impl<T> Router<T> {
     /// Finds the most exact route for a method and a path. HEAD is answered by the routes for GET, unless one of its
     /// own is just as exact.
     pub(crate) fn find<'p>(&self, method: &str, path: Rest<'p>) -> Match<'_, 'p, T> {
-        let (mut values, mut others) = (Vec::new(), Vec::new());
-        let found = self.root.search(Some(path), &mut values, &mut |indices| {
+        let mut others = Vec::new();
+        let found = self.root.search(Some(path), &mut |indices| {
             let find = |method| indices.iter().find(|&&index| self.routes[index].method == method);
             let found = find(method).or_else(|| find("GET").filter(|_| method == "HEAD"));
             if found.is_none() {
@@ -101,7 +115,7 @@ impl<T> Router<T> {
         });
         match found.map(|index| &self.routes[index]) {
             Some(Route { target, parameters, .. }) => {
-                Match::Target(target, parameters.iter().copied().zip(values).collect())
+                Match::Target(target, parameters.iter().map(|place| place.value(path)).collect())
             }
             None if others.is_empty() => Match::Nothing,
             None => Match::OtherMethods(allow(others)),
@@ -111,7 +125,7 @@ impl<T> Router<T> {
     /// The value of `Allow` for a path: the methods of all routes that it fits. `None` if it fits none.
     pub(crate) fn allowed(&self, path: Rest) -> Option<String> {
         let mut methods = Vec::new();
-        self.root.search(Some(path), &mut Vec::new(), &mut |indices| {
+        self.root.search(Some(path), &mut |indices| {
             methods.extend(indices.iter().map(|&index| self.routes[index].method));
             None
         });
@@ -121,6 +135,17 @@ impl<T> Router<T> {
     /// The value of `Allow` for the server as a whole: the methods of all routes.
     pub(crate) fn allowed_anywhere(&self) -> String {
         allow(self.routes.iter().map(|route| route.method).collect())
+    }
+}
+
+impl Place {
+    /// The parameter, and what it stands for in a path that fits its pattern.
+    fn value<'p>(&self, path: Rest<'p>) -> Parameter<'p> {
+        let mut left = path;
+        for _ in 0..self.depth {
+            left = left.split_first().1.unwrap_or(Rest::valid(""));
+        }
+        (self.name, if self.is_rest { left } else { left.split_first().0 })
     }
 }
 
@@ -144,7 +169,7 @@ impl Node {
             Segment::Rest(_) => &mut self.rests,
             Segment::Parameter(_) => self.parameter.get_or_insert_default().place(rest),
             Segment::Name(name) => {
-                let found = self.names.binary_search_by_key(&name, |(name, _)| name);
+                let found = self.names.binary_search_by_key(&key(name), |(name, _)| key(name));
                 let at = found.unwrap_or_else(|at| {
                     self.names.insert(at, (name, Node::default()));
                     at
@@ -154,45 +179,35 @@ impl Node {
         }
     }
 
-    /// Offers the routes that a path fits to `choose`, the most exact first, until it chooses one. `values` is then
-    /// what the parameters on the way to it stand for.
-    fn search<'p>(
-        &self,
-        path: Option<Rest<'p>>,
-        values: &mut Vec<Rest<'p>>,
-        choose: &mut Choose,
-    ) -> Option<usize> {
+    /// Offers the routes that a path fits to `choose`, the most exact first, until it chooses one.
+    fn search(&self, path: Option<Rest>, choose: &mut Choose) -> Option<usize> {
         let Some(path) = path else { return choose(&self.routes) };
         let (segment, rest) = path.split_first();
-        if let Some(found) = self.named(segment).and_then(|node| node.search(rest, values, choose))
-        {
-            return Some(found);
-        }
-        if let Some(node) = self.parameter.as_deref().filter(|_| !segment.raw().is_empty()) {
-            values.push(segment);
-            if let Some(found) = node.search(rest, values, choose) {
-                return Some(found);
-            }
-            values.pop();
-        }
-        values.push(path);
-        let found = choose(&self.rests);
-        if found.is_none() {
-            values.pop();
-        }
-        found
+        let parameter = || self.parameter.as_deref().filter(|_| !segment.raw().is_empty());
+        let named = self.named(segment).and_then(|node| node.search(rest, choose));
+        named
+            .or_else(|| parameter().and_then(|node| node.search(rest, choose)))
+            .or_else(|| choose(&self.rests))
     }
 
     /// The node for a segment that is a name. It is decoded first; one that is not text has no node.
     fn named(&self, segment: Rest) -> Option<&Node> {
+        if self.names.is_empty() {
+            return None;
+        }
         let decoded = segment.raw().contains('%').then(|| segment.decode());
         let name = match &decoded {
             Some(decoded) => decoded.as_ref().ok()?,
             None => segment.raw(),
         };
-        let at = self.names.binary_search_by_key(&name, |(name, _)| name).ok()?;
+        let at = self.names.binary_search_by_key(&key(name), |(name, _)| key(name)).ok()?;
         Some(&self.names[at].1)
     }
+}
+
+/// By what names are sorted: lengths are compared faster than texts.
+fn key(name: &str) -> (usize, &str) {
+    (name.len(), name)
 }
 
 #[cfg(test)]

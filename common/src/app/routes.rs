@@ -49,8 +49,12 @@ pub(crate) fn add_middleware(app: &mut App, rate: Option<u32>, max_age: Option<u
         app.wrap(move |request, next| limit.answer(request, Instant::now(), || next(request)));
     }
     app.wrap(move |request, next| {
-        let response = cached(request, next(request), max_age, now());
-        ranged(request, response, now())
+        let response = next(request);
+        if response.file_state().is_none() {
+            return response; // only files have versions and parts
+        }
+        let now = now();
+        ranged(request, cached(request, response, max_age, now), now)
     });
 }
 
