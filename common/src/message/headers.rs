@@ -21,6 +21,21 @@ pub struct Headers<'a> {
     /// The head that the fields point into.
     head: &'a [u8],
     fields: &'a [Field],
+    kinds: Kinds,
+}
+
+/// Which of the known fields a head has.
+#[derive(Debug, Default, Clone, Copy)]
+pub(crate) struct Kinds(u8);
+
+impl Kinds {
+    pub(crate) fn add(&mut self, known: Known) {
+        self.0 |= 1 << known as u8;
+    }
+
+    fn has(self, known: Known) -> bool {
+        self.0 & (1 << known as u8) != 0
+    }
 }
 
 /// The position of a field in its head, in bytes from the beginning of the head.
@@ -61,8 +76,8 @@ impl Known {
 }
 
 impl<'a> Headers<'a> {
-    pub(crate) fn new(head: &'a [u8], fields: &'a [Field]) -> Headers<'a> {
-        Headers { head, fields }
+    pub(crate) fn new(head: &'a [u8], fields: &'a [Field], kinds: Kinds) -> Headers<'a> {
+        Headers { head, fields, kinds }
     }
 
     fn slice(&self, from: u16, to: u16) -> &'a [u8] {
@@ -92,7 +107,8 @@ impl<'a> Headers<'a> {
     /// Returns the values of the fields of this kind.
     pub(crate) fn known(&self, known: Known) -> impl Iterator<Item = &'a [u8]> + use<'a> {
         let headers = *self;
-        let fields = headers.fields.iter();
+        let fields = if self.kinds.has(known) { headers.fields } else { &[] };
+        let fields = fields.iter();
         fields.filter(move |field| field.known == Some(known)).map(move |it| headers.value(it))
     }
 

@@ -19,6 +19,8 @@ impl Class {
     /// section 3.3), and those that clients send although they should be escaped. Only this program
     /// reads the path, so no two programs can disagree about it.
     pub(crate) const PATH: Class = Class(16);
+    /// What nearly every host is made of: letters, digits, dots and hyphens.
+    pub(crate) const PLAIN_HOST: Class = Class(32);
     /// Visible ASCII.
     pub(crate) const VISIBLE: Class = Class(8);
 
@@ -64,6 +66,9 @@ const fn classes_of(byte: u8) -> u8 {
         || matches!(byte, b'/' | b'[' | b']' | b'|' | b'^' | b'{' | b'}' | b'`' | 0x80..)
     {
         classes |= Class::PATH.0;
+    }
+    if byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-') {
+        classes |= Class::PLAIN_HOST.0;
     }
     if byte.is_ascii_graphic() {
         classes |= Class::VISIBLE.0;

@@ -57,12 +57,14 @@ impl<'a> Target<'a> {
             return Ok(Target { path: Rest(""), first: target.into(), rest: None, query });
         }
         let path = if before.starts_with('/') { before } else { path_of_url(before)? };
-        check(path)?;
+        let is_plain = Class::PATH.run(path.as_bytes()) == path.len();
+        if !is_plain {
+            check(path)?;
+        }
         let path = path.strip_prefix('/').unwrap_or(path);
         let (first, rest) = split_at(path, b'/');
         // A segment that is not text when decoded stays encoded: no route has such a name.
-        let decoded =
-            first.bytes().any(|byte| byte == b'%').then(|| Rest(first).decode().ok()).flatten();
+        let decoded = if is_plain { None } else { Rest(first).decode().ok() };
         let first = decoded.map_or(Cow::Borrowed(first), Cow::Owned);
         Ok(Target { path: Rest(path), first, rest: rest.map(Rest), query })
     }
@@ -213,9 +215,7 @@ fn path_from(bytes: Vec<u8>) -> io::Result<Cow<'static, Path>> {
 /// Whether a text is a valid `uri-host [ ":" port ]` (RFC 9110, section 4.2.1), as in a `Host` field:
 /// not empty, and without the user name and password that older URLs had before an `@`.
 pub fn is_authority(text: &[u8]) -> bool {
-    // Nearly every host is made of these.
-    let is_plain = |byte: &&u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-');
-    match text.split_at(text.iter().take_while(is_plain).count()) {
+    match text.split_at(Class::PLAIN_HOST.run(text)) {
         ([_, ..], [] | [b':']) => return true,
         ([_, ..], [b':', port @ ..]) if is_port(port) => return true,
         _ => {}
@@ -228,8 +228,9 @@ pub fn is_authority(text: &[u8]) -> bool {
 }
 
 fn is_port(text: &[u8]) -> bool {
-    let is_number = |text: &str| text.parse::<u16>().is_ok();
-    text.iter().all(u8::is_ascii_digit) && std::str::from_utf8(text).is_ok_and(is_number)
+    let add = |number: u32, digit: &u8| (number * 10 + u32::from(digit - b'0')).min(1 << 16);
+    let is_number = !text.is_empty() && text.iter().all(u8::is_ascii_digit);
+    is_number && (text.len() < 5 || text.iter().fold(0, add) < 1 << 16)
 }
 
 /// Whether a text is a valid `host = IP-literal / IPv4address / reg-name` that is not empty
