@@ -52,6 +52,7 @@
 //! | `message::quoted` | 17 | texts as JSON writes them |
 //! | `message::date` | 11 | dates in the format of HTTP |
 //! | `message::timestamp` | 18 | times in the formats of logs |
+//! | `message::request_id` | 18 | the names by which requests are found in the log |
 //! | `message::chunked` | 13 | bodies in chunks, decoded and encoded |
 //! | `message::body` | 8 | where a body ends |
 //! | `message::events` | 21 | events for all who watch |
@@ -140,6 +141,7 @@ mod message {
     pub(crate) mod quoted;
     pub(crate) mod refused;
     pub(crate) mod remainder;
+    pub(crate) mod request_id;
     pub(crate) mod response;
     pub(crate) mod stream;
     pub(crate) mod syntax;

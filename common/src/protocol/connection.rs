@@ -274,9 +274,7 @@ impl Connection {
         match checked(&head, self.rules, &self.limits) {
             Ok(meaning) => {
                 let limit = self.limits.max_body;
-                let message = Message::new(head, meaning, window, &mut line, limit);
-                let is_unpacked = self.rules == Rules::Packed;
-                let message = if is_unpacked { message.unpacking() } else { message };
+                let message = Message::new(head, meaning, self.rules, window, &mut line, limit);
                 let request = message.request();
                 conclude(&request, handler.answer(&request))
             }
@@ -416,9 +414,8 @@ impl Connection {
         let mut is_last_word = false;
         let mut answered = {
             let mut nobody = Nobody;
-            let message = Message::new(head, meaning, window, &mut nobody, self.limits.max_body);
-            let is_unpacked = self.rules == Rules::Packed;
-            let message = if is_unpacked { message.unpacking() } else { message };
+            let limit = self.limits.max_body;
+            let message = Message::new(head, meaning, self.rules, window, &mut nobody, limit);
             let request = message.request();
             (is_whole && !handler.may_wait(&request)).then(|| {
                 let response = handler.answer(&request);
@@ -426,7 +423,7 @@ impl Connection {
                 let out = self.outbox.room();
                 let remainder = response.begin(request.recipient(), then.option(), out);
                 let is_skipped = then == Then::Close || request.skip_body().is_ok();
-                is_last_word = persistence::is_last_word(&request);
+                is_last_word = then == Then::Close && persistence::is_last_word(&request);
                 (remainder, if is_skipped { then } else { Then::Close })
             })
         };

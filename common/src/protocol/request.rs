@@ -12,6 +12,7 @@ use crate::message::head::{Head, Version};
 use crate::message::headers::{Headers, Known};
 use crate::message::query::query_pairs;
 use crate::message::refused::{Refused, bad_request};
+use crate::message::request_id::RequestId;
 use crate::message::response::{Recipient, Response};
 use crate::message::stream::Stream;
 use crate::message::target::{Rest, Target};
@@ -25,47 +26,16 @@ pub struct Request<'a> {
     parameters: Vec<Parameter<'a>>,
     peer: Option<SocketAddr>,
     /// Who the request is from, and its name.
-    origin: Option<Origin>,
+    origin: Option<Origin<'a>>,
 }
 
 /// Who a request is from, and its name.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Origin {
+pub(crate) struct Origin<'a> {
     /// The address of the client, which may not be that of the peer, if that is a proxy.
     pub(crate) client: IpAddr,
     /// The name of the request.
-    pub(crate) id: RequestId,
-}
-
-/// The most bytes of the name of a request.
-pub(crate) const MAX_ID: usize = 64;
-
-/// The name of a request: up to [`MAX_ID`] bytes of ASCII, which are copied more quickly than they are counted.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct RequestId {
-    bytes: [u8; MAX_ID],
-    length: u8,
-}
-
-impl RequestId {
-    /// Takes the first [`MAX_ID`] bytes of a name.
-    pub(crate) fn new(parts: [&[u8]; 2]) -> RequestId {
-        let (mut bytes, mut length) = ([0; MAX_ID], 0);
-        for part in parts {
-            let part = &part[..part.len().min(MAX_ID - length)];
-            bytes[length..length + part.len()].copy_from_slice(part);
-            length += part.len();
-        }
-        RequestId { bytes, length: length as u8 }
-    }
-
-    pub(crate) fn as_bytes(&self) -> &[u8] {
-        &self.bytes[..usize::from(self.length)]
-    }
-
-    pub(crate) fn as_str(&self) -> &str {
-        std::str::from_utf8(self.as_bytes()).unwrap_or_default()
-    }
+    pub(crate) id: RequestId<'a>,
 }
 
 /// The name of a parameter, and the part of the path that it stands for.
@@ -76,8 +46,8 @@ pub(crate) struct Message<'a> {
     head: Head<'a>,
     target: Target<'a>,
     framing: Framing,
-    /// Whether the body is compressed, and is unpacked when it is read.
-    is_packed: bool,
+    /// Whether a compressed body is unpacked when it is read.
+    unpacks: bool,
     /// What comes after the head. Reading a body changes it, and each read borrows it until the read is
     /// done.
     incoming: RefCell<Incoming<'a>>,
@@ -129,6 +99,7 @@ impl<'a> Message<'a> {
     pub(crate) fn new(
         head: Head<'a>,
         (target, framing): (Target<'a>, Framing),
+        rules: Rules,
         window: Window<'a>,
         stream: &'a mut dyn Stream,
         limit: u64,
@@ -144,13 +115,8 @@ impl<'a> Message<'a> {
             awaits_continue,
             has_failed: false,
         };
-        Message { head, target, framing, is_packed: false, incoming: RefCell::new(incoming) }
-    }
-
-    /// Unpacks the body if it is compressed.
-    pub(crate) fn unpacking(self) -> Message<'a> {
-        let is_packed = self.head.headers.list("Content-Encoding").any(is_gzip);
-        Message { is_packed, ..self }
+        let unpacks = rules == Rules::Packed;
+        Message { head, target, framing, unpacks, incoming: RefCell::new(incoming) }
     }
 
     /// Returns the request that this message is.
@@ -239,12 +205,12 @@ impl<'a> Request<'a> {
 
     /// Returns the name of the request, by which its line in the log can be found; empty without such a log. From
     /// stage 18.
-    pub fn id(&self) -> &str {
-        self.origin.as_ref().map_or("", |origin| origin.id.as_str())
+    pub fn id(&self) -> String {
+        self.origin.as_ref().map_or_else(String::new, |origin| origin.id.to_string())
     }
 
     /// Returns the same request, from this address, and from this client, if it is known.
-    pub(crate) fn from(&self, peer: SocketAddr, origin: Option<Origin>) -> Request<'a> {
+    pub(crate) fn from(&self, peer: SocketAddr, origin: Option<Origin<'a>>) -> Request<'a> {
         let parameters = self.parameters.clone();
         Request { message: self.message, parameters, peer: Some(peer), origin }
     }
@@ -320,7 +286,8 @@ impl<'a> Request<'a> {
     /// Returns a reader for the body, whatever its framing.
     fn content(&self, limit: u64) -> Body<'_, 'a> {
         let packed = Packed { request: self };
-        match self.message.is_packed {
+        let is_packed = || self.headers().list("Content-Encoding").any(is_gzip);
+        match self.message.unpacks && is_packed() {
             true => Body(Content::Gzip(Box::new(MultiGzDecoder::new(packed)), limit)),
             false => Body(Content::Plain(packed)),
         }

@@ -1,18 +1,16 @@
 //! What the log says about each request (stage 4's lasting form).
 
 use std::fmt;
-use std::hash::{BuildHasher, RandomState};
-use std::net::SocketAddr;
-use std::sync::LazyLock;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
 
 use crate::message::quoted::quoted;
 use crate::message::refused::Refused;
+use crate::message::request_id::RequestId;
 use crate::message::response::Response;
 use crate::message::timestamp::{apache, rfc3339};
 use crate::protocol::connection::Handler;
-use crate::protocol::request::{MAX_ID, Origin, Request, RequestId};
+use crate::protocol::request::{Origin, Request};
 use crate::serve::clock::milliseconds;
 use crate::serve::log::{self, LogFormat, log};
 use crate::serve::proxies::Proxies;
@@ -89,7 +87,7 @@ impl<F: Fn(Result<&Request, Refused>) -> Response> Handler for Traced<'_, F> {
         let origin = self.origin(request);
         let request = request.from(self.peer, Some(origin));
         if self.log.format == LogFormat::Off {
-            return (self.answer)(Ok(&request)).or_500().named(origin.id.as_bytes());
+            return (self.answer)(Ok(&request)).or_500().named(origin.id);
         }
         let start = Instant::now();
         let response = (self.answer)(Ok(&request));
@@ -101,16 +99,17 @@ impl<F: Fn(Result<&Request, Refused>) -> Response> Handler for Traced<'_, F> {
             referer: text("Referer"),
             agent: text("User-Agent"),
             peer: self.peer,
-            origin,
+            client: origin.client,
+            id: origin.id.to_string(),
             start,
         })
     }
 
     fn refuse(&self, refused: Refused, received: &[u8]) -> Response {
         let start = Instant::now();
-        let origin = Origin { client: self.peer.ip().to_canonical(), id: new_id() };
+        let id = RequestId::next();
         let response = (self.answer)(Err(refused));
-        self.finish(origin.id, response, || {
+        self.finish(id, response, || {
             let line = first_line(received);
             let line = String::from_utf8_lossy(&line[..line.len().min(LOGGED)]).into_owned();
             let mut words = line.split(' ').map(str::to_owned);
@@ -121,7 +120,8 @@ impl<F: Fn(Result<&Request, Refused>) -> Response> Handler for Traced<'_, F> {
                 referer: None,
                 agent: None,
                 peer: self.peer,
-                origin,
+                client: self.peer.ip().to_canonical(),
+                id: id.to_string(),
                 start,
             }
         })
@@ -129,19 +129,19 @@ impl<F: Fn(Result<&Request, Refused>) -> Response> Handler for Traced<'_, F> {
 }
 
 impl<F> Traced<'_, F> {
-    fn origin(&self, request: &Request) -> Origin {
+    fn origin<'r>(&self, request: &Request<'r>) -> Origin<'r> {
         let peer = self.peer.ip().to_canonical();
         if !self.log.proxies.trust(peer) {
-            return Origin { client: peer, id: new_id() };
+            return Origin { client: peer, id: RequestId::next() };
         }
         let client = self.log.proxies.client(peer, request.headers());
-        let given = request.headers().only("X-Request-Id").filter(|id| is_id(id));
-        Origin { client, id: given.map_or_else(new_id, |id| RequestId::new([id, b""])) }
+        let given = request.headers().only("X-Request-Id").and_then(RequestId::given);
+        Origin { client, id: given.unwrap_or_else(RequestId::next) }
     }
 
     /// Adds the name of the request to its response, and a line to the log when that has been sent.
     fn finish(&self, id: RequestId, response: Response, entry: impl FnOnce() -> Entry) -> Response {
-        let mut response = response.or_500().named(id.as_bytes());
+        let mut response = response.or_500().named(id);
         let format = self.log.format;
         if format == LogFormat::Off {
             return response;
@@ -156,34 +156,11 @@ impl<F> Traced<'_, F> {
     }
 }
 
-/// The name of a request: the number of this run of the program, which is random, and the number of the request in it.
-fn new_id() -> RequestId {
-    static RUN: LazyLock<String> =
-        LazyLock::new(|| format!("{:016x}-", RandomState::new().hash_one(0)));
-    static REQUESTS: AtomicU64 = AtomicU64::new(0);
-    let mut number = REQUESTS.fetch_add(1, Ordering::Relaxed);
-    let mut digits = [0; 16];
-    let mut start = digits.len();
-    loop {
-        start -= 1;
-        digits[start] = b"0123456789abcdef"[(number % 16) as usize];
-        number /= 16;
-        if number == 0 {
-            return RequestId::new([RUN.as_bytes(), &digits[start..]]);
-        }
-    }
-}
-
-/// Whether the name that a proxy has given to a request can be used as it is.
-fn is_id(id: &[u8]) -> bool {
-    let is_allowed = |byte: &u8| byte.is_ascii_alphanumeric() || b"._-".contains(byte);
-    (1..=MAX_ID).contains(&id.len()) && id.iter().all(is_allowed)
-}
-
 /// What the log says about a request.
 struct Entry {
     peer: SocketAddr,
-    origin: Origin,
+    client: IpAddr,
+    id: String,
     line: String,
     method: String,
     target: String,
@@ -233,7 +210,7 @@ impl Entry {
         let text = |value: &Option<Vec<u8>>| Escaped(value.as_deref().unwrap_or(b"-")).to_string();
         format!(
             "{} - - [{}] \"{}\" {} {} \"{}\" \"{}\"",
-            self.origin.client,
+            self.client,
             apache(milliseconds()),
             Escaped(self.line.as_bytes()),
             outcome.status,
@@ -250,9 +227,9 @@ impl Entry {
         };
         let mut fields = vec![
             ("time", quoted(&rfc3339(milliseconds()))),
-            ("request_id", quoted(self.origin.id.as_str())),
+            ("request_id", quoted(&self.id)),
             ("peer", quoted(&self.peer.to_string())),
-            ("client", quoted(&self.origin.client.to_string())),
+            ("client", quoted(&self.client.to_string())),
             ("method", quoted(&self.method)),
             ("target", quoted(&self.target)),
             ("status", outcome.status.to_string()),
@@ -332,7 +309,8 @@ mod tests {
     fn entry(line: &str, agent: &[u8]) -> Entry {
         Entry {
             peer: ([192, 0, 2, 1], 4242).into(),
-            origin: Origin { client: [192, 0, 2, 2].into(), id: RequestId::new([b"7-1", b""]) },
+            client: [192, 0, 2, 2].into(),
+            id: "7-1".to_owned(),
             line: line.to_owned(),
             method: "GET".to_owned(),
             target: "/a".to_owned(),

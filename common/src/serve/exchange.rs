@@ -103,7 +103,8 @@ pub fn read_request<T>(
     let (bytes, window) = buffer.split(length);
     let head = parser.head(bytes);
     let meaning = interpret(&head, Rules::Sound)?;
-    Ok(answer(&Message::new(head, meaning, window, stream, MAX_BODY).request()))
+    let message = Message::new(head, meaning, Rules::Sound, window, stream, MAX_BODY);
+    Ok(answer(&message.request()))
 }
 
 /// Writes a response to the client of `request`, and a line about both to stderr. The response says
