@@ -43,6 +43,7 @@
 //! | **`message`** | | *bytes: no sockets, no clock* |
 //! | `message::refused` | 3 | why a request is refused |
 //! | `message::syntax` | 3 | which bytes are allowed where |
+//! | `message::digits` | 4 | numbers as text |
 //! | `message::file` | 7 | a file, and the part of it that is sent |
 //! | `message::stream` | 2 | the streams that requests are read from and responses are written to |
 //! | `message::headers` | 5 | fields looked up by name, ignoring case; lists in one or more lines |
@@ -133,6 +134,7 @@ mod message {
     pub(crate) mod chunked;
     pub(crate) mod coding;
     pub(crate) mod date;
+    pub(crate) mod digits;
     pub(crate) mod events;
     pub(crate) mod file;
     pub(crate) mod head;

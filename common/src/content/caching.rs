@@ -1,7 +1,10 @@
 //! Whether a client has the newest version of a file already (stage 15's lasting form).
 
+use std::borrow::Cow;
+
 use crate::message::coding::accepts_gzip;
 use crate::message::date::HttpDate;
+use crate::message::digits::add_hexadecimal;
 use crate::message::file::FileState;
 use crate::message::response::Response;
 use crate::protocol::request::Request;
@@ -20,12 +23,26 @@ impl Validators {
     /// know when the file was changed: then versions cannot be told apart.
     pub fn of(state: FileState, coding: Option<&str>) -> Option<Validators> {
         let nanoseconds = state.modified?;
-        let (dash, coding) = coding.map_or(("", ""), |coding| ("-", coding));
         Some(Validators {
-            etag: format!("\"{:x}-{nanoseconds:x}{dash}{coding}\"", state.length),
+            etag: etag(state.length, nanoseconds, coding),
             modified: u64::try_from(nanoseconds / 1_000_000_000).unwrap_or(0),
         })
     }
+}
+
+/// An entity tag such as `"2a-1870f1c5d2b3a400-gzip"`.
+fn etag(length: u64, nanoseconds: i128, coding: Option<&str>) -> String {
+    let mut tag = Vec::with_capacity(48);
+    tag.push(b'"');
+    add_hexadecimal(&mut tag, length.into());
+    tag.push(b'-');
+    add_hexadecimal(&mut tag, nanoseconds as u128);
+    if let Some(coding) = coding {
+        tag.push(b'-');
+        tag.extend_from_slice(coding.as_bytes());
+    }
+    tag.push(b'"');
+    String::from_utf8(tag).unwrap_or_default() // it is ASCII, and a coding that was text
 }
 
 /// The result of the conditions of a request.
@@ -118,13 +135,13 @@ pub fn cached(request: &Request, response: Response, max_age: Option<u64>, now: 
     let Some(state) = response.file_state().filter(|_| response.status() == 200) else {
         return response;
     };
-    let coding = response.get("Content-Encoding");
+    let coding = response.coding();
     let Some(validators) = Validators::of(state, coding) else { return response };
     let outcome = evaluate(request, Some(&validators), now);
     let modified = HttpDate::of(validators.modified.min(now)); // never later than now
     let response = response
         .header("Cache-Control", cache_control(request.full_path().raw(), max_age))
-        .header("Last-Modified", modified)
+        .dated("Last-Modified", &modified)
         .header("ETag", validators.etag);
     match outcome {
         Outcome::Perform => response,
@@ -143,11 +160,11 @@ fn not_modified(response: &Response) -> Response {
 }
 
 /// How long a client may use a copy without asking (RFC 9111, section 5.2.2).
-fn cache_control(path: &str, max_age: Option<u64>) -> String {
+fn cache_control(path: &str, max_age: Option<u64>) -> Cow<'static, str> {
     match max_age {
-        _ if has_hash(path) => "max-age=31536000, immutable".to_owned(), // a year (RFC 8246)
-        Some(seconds) => format!("max-age={seconds}"),
-        None => "no-cache".to_owned(),
+        _ if has_hash(path) => "max-age=31536000, immutable".into(), // a year (RFC 8246)
+        Some(seconds) => format!("max-age={seconds}").into(),
+        None => "no-cache".into(),
     }
 }
 

@@ -41,7 +41,7 @@ pub(crate) fn wants_part(request: &Request) -> bool {
 /// Conditions come first: see [`crate::cached`]. `now` is in seconds since the beginning of 1970.
 pub fn ranged(request: &Request, response: Response, now: u64) -> Response {
     let is_file = response.status() == 200 && response.file_state().is_some();
-    let is_plain = is_file && response.get("Content-Encoding").is_none();
+    let is_plain = is_file && response.coding().is_none();
     let Some(length) = response.length().filter(|_| is_plain) else { return response };
     let response = response.header("Accept-Ranges", "bytes");
     let Some(range) = request.headers().only("Range") else { return response };

@@ -2,6 +2,8 @@
 
 use std::borrow::Cow;
 
+use crate::message::digits::set_decimal;
+
 const SECONDS_PER_DAY: u64 = 24 * 60 * 60;
 
 /// The last second of the year 9999. Later dates cannot be written in this format.
@@ -31,10 +33,14 @@ impl HttpDate {
         let weekday = WEEKDAYS[usize::try_from(days % 7).unwrap_or(0)];
         let (year, month, day) = calendar(days);
         let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
-        let text =
-            format!("{weekday}, {day:02} {month} {year:04} {hour:02}:{minute:02}:{second:02} GMT");
-        let mut date = [b' '; 29];
-        date.copy_from_slice(text.as_bytes());
+        let mut date = *b"Thu, 01 Jan 1970 00:00:00 GMT";
+        date[..3].copy_from_slice(weekday.as_bytes());
+        date[8..11].copy_from_slice(month.as_bytes());
+        set_decimal(&mut date[5..7], day);
+        set_decimal(&mut date[12..16], year);
+        set_decimal(&mut date[17..19], hour);
+        set_decimal(&mut date[20..22], minute);
+        set_decimal(&mut date[23..25], second);
         HttpDate(date)
     }
 

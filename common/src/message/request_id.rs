@@ -5,6 +5,8 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::message::digits::add_hexadecimal;
+
 /// The most bytes of a name that a proxy has given.
 const MAX_GIVEN: usize = 64;
 
@@ -39,7 +41,7 @@ impl<'a> RequestId<'a> {
             RequestId::Given(name) => text.extend_from_slice(name),
             RequestId::Ours(number) => {
                 text.extend_from_slice(RUN.as_bytes());
-                add_hexadecimal(text, number);
+                add_hexadecimal(text, number.into());
             }
         }
     }
@@ -50,20 +52,6 @@ impl fmt::Display for RequestId<'_> {
         let mut text = Vec::new();
         self.add_to(&mut text);
         f.write_str(&String::from_utf8_lossy(&text))
-    }
-}
-
-/// Adds a number in hexadecimal digits.
-fn add_hexadecimal(text: &mut Vec<u8>, mut number: u64) {
-    let mut digits = [0; 16];
-    let mut start = digits.len();
-    loop {
-        start -= 1;
-        digits[start] = b"0123456789abcdef"[(number % 16) as usize];
-        number /= 16;
-        if number == 0 {
-            return text.extend_from_slice(&digits[start..]);
-        }
     }
 }
 

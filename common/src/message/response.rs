@@ -7,6 +7,7 @@ use std::ops::Range;
 
 use crate::message::coding::{accepts_gzip, gzip, gzip_stream};
 use crate::message::date::HttpDate;
+use crate::message::digits::add_decimal;
 use crate::message::events::Watch;
 use crate::message::file::{FileContent, FilePart, FileState, OpenFile};
 use crate::message::head::{Head, Version};
@@ -20,8 +21,8 @@ use crate::message::syntax::Class;
 /// The most bytes of a body that are copied behind their head, to be written together with it.
 const SMALL_BODY: usize = 32 * 1024;
 
-/// The initial capacity for the fields of a response, in bytes.
-const FIELDS: usize = 256;
+/// The initial capacity for the fields of a response, in bytes: enough for those of a file.
+const FIELDS: usize = 512;
 
 /// A response: a status, fields and a body.
 ///
@@ -42,6 +43,8 @@ pub struct Response {
     /// What few responses have. A response is handed on from function to function, so it should be small.
     rare: Option<Box<Rare>>,
     is_last: bool,
+    /// Whether there is a `Content-Encoding`.
+    is_encoded: bool,
 }
 
 #[derive(Default)]
@@ -113,6 +116,7 @@ impl Response {
             body: Content::Bytes(Vec::new()),
             rare: None,
             is_last: false,
+            is_encoded: false,
         }
     }
 
@@ -297,6 +301,7 @@ impl Response {
         } else if name.eq_ignore_ascii_case("Connection") {
             self.rare().connection = Some(value);
         } else {
+            self.is_encoded |= name.eq_ignore_ascii_case("Content-Encoding");
             add_field(&mut self.fields, name, value.as_bytes());
         }
     }
@@ -353,10 +358,10 @@ impl Response {
         self
     }
 
-    /// Adds the field `Date`, without the memory that a `String` takes.
+    /// Adds a field whose value is a date, without the memory that a `String` takes.
     #[must_use]
-    pub(crate) fn dated(mut self, date: &HttpDate) -> Response {
-        add_field(&mut self.fields, "Date", date.as_bytes());
+    pub(crate) fn dated(mut self, name: &'static str, date: &HttpDate) -> Response {
+        add_field(&mut self.fields, name, date.as_bytes());
         self
     }
 
@@ -386,6 +391,11 @@ impl Response {
             found.eq_ignore_ascii_case(name.as_bytes()).then_some(value)
         })?;
         std::str::from_utf8(value.trim_ascii_end()).ok()
+    }
+
+    /// Returns the content coding of the body, if it has one.
+    pub(crate) fn coding(&self) -> Option<&str> {
+        if self.is_encoded { self.get("Content-Encoding") } else { None }
     }
 
     /// Makes this the last response on its connection.
@@ -512,7 +522,7 @@ impl Response {
     fn encode_head(&self, version: Version, connection: &str, head: &mut Vec<u8>) {
         head.reserve(self.fields.len() + 128);
         head.extend_from_slice(b"HTTP/1.1 ");
-        add_number(head, u64::from(self.status));
+        add_decimal(head, u64::from(self.status));
         head.extend_from_slice(b" ");
         head.extend_from_slice(reason(self.status).as_bytes());
         head.extend_from_slice(b"\r\n");
@@ -535,7 +545,7 @@ impl Response {
             Content::Stream(_) | Content::ByHand(_) | Content::Events(_) => return,
         };
         head.extend_from_slice(b"Content-Length: ");
-        add_number(head, length);
+        add_decimal(head, length);
         head.extend_from_slice(b"\r\n");
     }
 }
@@ -546,21 +556,6 @@ fn add_field(fields: &mut Vec<u8>, name: &str, value: &[u8]) {
     fields.extend_from_slice(b": ");
     fields.extend_from_slice(value);
     fields.extend_from_slice(b"\r\n");
-}
-
-/// Adds a number in decimal digits. `write!` would do the same, but several times as slowly.
-fn add_number(head: &mut Vec<u8>, mut number: u64) {
-    let mut digits = [0; 20];
-    let mut start = digits.len();
-    loop {
-        start -= 1;
-        digits[start] = b'0' + (number % 10) as u8;
-        number /= 10;
-        if number == 0 {
-            break;
-        }
-    }
-    head.extend_from_slice(&digits[start..]);
 }
 
 /// Whether the system refused because this program, or all programs together, have too many files and

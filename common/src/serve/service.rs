@@ -557,7 +557,7 @@ const MISTAKE: Refused = Refused { status: 500, why: "this server has made a mis
 
 /// Adds what every response has: the date and, to an error, a body.
 fn finish(response: Response) -> Response {
-    response.explained().dated(&clock::date())
+    response.explained().dated("Date", &clock::date())
 }
 
 #[cfg(test)]
