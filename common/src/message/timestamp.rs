@@ -13,11 +13,13 @@ pub(crate) fn rfc3339(milliseconds: u64) -> String {
     format!("{year}-{month:02}-{day}T{time}.{:03}Z", milliseconds % 1000)
 }
 
-/// Returns a time as in `06/Nov/1994:08:49:37 +0000`, as the access logs of Apache have it.
-pub(crate) fn apache(milliseconds: u64) -> String {
+/// Adds a time as in `06/Nov/1994:08:49:37 +0000`, as the access logs of Apache have it.
+pub(crate) fn add_apache(text: &mut String, milliseconds: u64) {
     let date = HttpDate::of(milliseconds / 1000);
     let [day, month, year, time] = parts(&date);
-    format!("{day}/{month}/{year}:{time} +0000")
+    for part in [day, "/", month, "/", year, ":", time, " +0000"] {
+        text.push_str(part);
+    }
 }
 
 /// The day, the month, the year and the time of `Sun, 06 Nov 1994 08:49:37 GMT`.
@@ -34,7 +36,9 @@ mod tests {
     #[test]
     fn a_time_has_two_formats() {
         assert_eq!(rfc3339(784_111_777_125), "1994-11-06T08:49:37.125Z");
-        assert_eq!(apache(784_111_777_125), "06/Nov/1994:08:49:37 +0000");
+        let mut text = String::new();
+        add_apache(&mut text, 784_111_777_125);
+        assert_eq!(text, "06/Nov/1994:08:49:37 +0000");
         assert_eq!(rfc3339(0), "1970-01-01T00:00:00.000Z");
     }
 }

@@ -1,6 +1,6 @@
 //! What the log says about each request (stage 4's lasting form).
 
-use std::fmt;
+use std::fmt::{self, Write};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
 
@@ -8,7 +8,7 @@ use crate::message::quoted::quoted;
 use crate::message::refused::Refused;
 use crate::message::request_id::RequestId;
 use crate::message::response::Response;
-use crate::message::timestamp::{apache, rfc3339};
+use crate::message::timestamp::{add_apache, rfc3339};
 use crate::protocol::connection::Handler;
 use crate::protocol::request::{Origin, Request};
 use crate::serve::clock::milliseconds;
@@ -94,13 +94,11 @@ impl<F: Fn(Result<&Request, Refused>) -> Response> Handler for Traced<'_, F> {
         let text = |name| request.header(name).map(<[u8]>::to_vec);
         self.finish(origin.id, response, || Entry {
             line: request.line().to_owned(),
-            method: request.method().to_owned(),
-            target: request.target().to_owned(),
             referer: text("Referer"),
             agent: text("User-Agent"),
             peer: self.peer,
             client: origin.client,
-            id: origin.id.to_string(),
+            id: self.logged_id(origin.id),
             start,
         })
     }
@@ -111,17 +109,13 @@ impl<F: Fn(Result<&Request, Refused>) -> Response> Handler for Traced<'_, F> {
         let response = (self.answer)(Err(refused));
         self.finish(id, response, || {
             let line = first_line(received);
-            let line = String::from_utf8_lossy(&line[..line.len().min(LOGGED)]).into_owned();
-            let mut words = line.split(' ').map(str::to_owned);
             Entry {
-                method: words.next().unwrap_or_default(),
-                target: words.next().unwrap_or_default(),
-                line: line.clone(),
+                line: String::from_utf8_lossy(&line[..line.len().min(LOGGED)]).into_owned(),
                 referer: None,
                 agent: None,
                 peer: self.peer,
                 client: self.peer.ip().to_canonical(),
-                id: id.to_string(),
+                id: self.logged_id(id),
                 start,
             }
         })
@@ -137,6 +131,14 @@ impl<F> Traced<'_, F> {
         let client = self.log.proxies.client(peer, request.headers());
         let given = request.headers().only("X-Request-Id").and_then(RequestId::given);
         Origin { client, id: given.unwrap_or_else(RequestId::next) }
+    }
+
+    /// The name of a request, if lines in this format have it.
+    fn logged_id(&self, id: RequestId) -> String {
+        match self.log.format {
+            LogFormat::Json | LogFormat::Logfmt => id.to_string(),
+            LogFormat::Plain | LogFormat::Combined | LogFormat::Off => String::new(),
+        }
     }
 
     /// Adds the name of the request to its response, and a line to the log when that has been sent.
@@ -160,10 +162,9 @@ impl<F> Traced<'_, F> {
 struct Entry {
     peer: SocketAddr,
     client: IpAddr,
+    /// Empty if the format does without.
     id: String,
     line: String,
-    method: String,
-    target: String,
     referer: Option<Vec<u8>>,
     agent: Option<Vec<u8>>,
     start: Instant,
@@ -199,25 +200,34 @@ impl Entry {
 
     fn plain(&self, outcome: &Outcome) -> String {
         let time = rfc3339(milliseconds());
-        let (peer, line, status) = (self.peer, Escaped(self.line.as_bytes()), outcome.status);
-        match &outcome.error {
-            None => format!("{time} {peer} \"{line}\" {status}"),
-            Some(error) => format!("{time} {peer} \"{line}\" {status} ({error})"),
-        }
+        let mut text = format!("{time} {} \"", self.peer);
+        add_escaped(&mut text, self.line.as_bytes());
+        // Writing to memory does not fail.
+        let _ = match &outcome.error {
+            None => write!(text, "\" {}", outcome.status),
+            Some(error) => write!(text, "\" {} ({error})", outcome.status),
+        };
+        text
     }
 
     fn combined(&self, outcome: &Outcome) -> String {
-        let text = |value: &Option<Vec<u8>>| Escaped(value.as_deref().unwrap_or(b"-")).to_string();
-        format!(
-            "{} - - [{}] \"{}\" {} {} \"{}\" \"{}\"",
-            self.client,
-            apache(milliseconds()),
-            Escaped(self.line.as_bytes()),
-            outcome.status,
-            outcome.bytes.map_or("-".to_owned(), |bytes| bytes.to_string()),
-            text(&self.referer),
-            text(&self.agent),
-        )
+        let mut text = String::with_capacity(256);
+        // Writing to memory does not fail.
+        let _ = write!(text, "{} - - [", self.client);
+        add_apache(&mut text, milliseconds());
+        text.push_str("] \"");
+        add_escaped(&mut text, self.line.as_bytes());
+        let _ = write!(text, "\" {} ", outcome.status);
+        let _ = match outcome.bytes {
+            Some(bytes) => write!(text, "{bytes} "),
+            None => write!(text, "- "),
+        };
+        for (value, end) in [(&self.referer, "\" "), (&self.agent, "\"")] {
+            text.push('"');
+            add_escaped(&mut text, value.as_deref().unwrap_or(b"-"));
+            text.push_str(end);
+        }
+        text
     }
 
     /// The names and values for programs. A text is in quotes, as in JSON.
@@ -225,13 +235,15 @@ impl Entry {
         let text = |value: &Option<Vec<u8>>| {
             quoted(&String::from_utf8_lossy(value.as_deref().unwrap_or_default()))
         };
+        let mut words = self.line.split(' ');
+        let (method, target) = (words.next(), words.next());
         let mut fields = vec![
             ("time", quoted(&rfc3339(milliseconds()))),
             ("request_id", quoted(&self.id)),
             ("peer", quoted(&self.peer.to_string())),
             ("client", quoted(&self.client.to_string())),
-            ("method", quoted(&self.method)),
-            ("target", quoted(&self.target)),
+            ("method", quoted(method.unwrap_or_default())),
+            ("target", quoted(target.unwrap_or_default())),
             ("status", outcome.status.to_string()),
             ("bytes", outcome.bytes.map_or("null".to_owned(), |bytes| bytes.to_string())),
             ("duration_ms", format!("{:.3}", self.start.elapsed().as_secs_f64() * 1000.0)),
@@ -243,21 +255,14 @@ impl Entry {
     }
 }
 
-/// Bytes for a line that other programs read: printable ASCII as it is; quotes, backslashes and all else as `\x22`.
-struct Escaped<'a>(&'a [u8]);
-
-impl fmt::Display for Escaped<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        for part in self.0.split_inclusive(|byte| !is_plain(*byte)) {
-            let (last, plain) =
-                part.split_last().map_or((b' ', part), |(last, rest)| (*last, rest));
-            if is_plain(last) {
-                f.write_str(&String::from_utf8_lossy(part))?;
-            } else {
-                write!(f, "{}\\x{last:02X}", String::from_utf8_lossy(plain))?;
-            }
+/// Adds bytes to a line that other programs read: printable ASCII as it is; quotes, backslashes and all else as `\x22`.
+fn add_escaped(line: &mut String, bytes: &[u8]) {
+    for &byte in bytes {
+        if is_plain(byte) {
+            line.push(char::from(byte));
+        } else {
+            let _ = write!(line, "\\x{byte:02X}"); // writing to memory does not fail
         }
-        Ok(())
     }
 }
 
@@ -312,8 +317,6 @@ mod tests {
             client: [192, 0, 2, 2].into(),
             id: "7-1".to_owned(),
             line: line.to_owned(),
-            method: "GET".to_owned(),
-            target: "/a".to_owned(),
             referer: None,
             agent: Some(agent.to_owned()),
             start: Instant::now(),
