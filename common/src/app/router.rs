@@ -195,7 +195,7 @@ impl Node {
         if self.names.is_empty() {
             return None;
         }
-        let decoded = segment.raw().contains('%').then(|| segment.decode());
+        let decoded = segment.has_escapes().then(|| segment.decode());
         let name = match &decoded {
             Some(decoded) => decoded.as_ref().ok()?,
             None => segment.raw(),

@@ -1,7 +1,7 @@
 //! Which bytes are allowed where (stage 3's lasting form).
 
 /// A set of bytes, as a bit in [`CLASSES`].
-#[derive(Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Class(u8);
 
 impl Class {
@@ -30,9 +30,48 @@ impl Class {
     }
 
     /// Returns how many bytes at the beginning of `bytes` the class contains.
+    #[inline]
     pub(crate) fn run(self, bytes: &[u8]) -> usize {
-        bytes.iter().position(|&byte| !self.contains(byte)).unwrap_or(bytes.len())
+        let is_end = |&byte: &u8| !self.contains(byte);
+        // Most runs are short.
+        let (first, rest) = bytes.split_at(bytes.len().min(BLOCK));
+        if let Some(end) = first.iter().position(is_end) {
+            return end;
+        }
+        let start = first.len() + self.blocks(rest);
+        bytes[start..].iter().position(is_end).map_or(bytes.len(), |end| start + end)
     }
+
+    /// The same for those classes of which a head has long runs, but only as far as whole blocks go.
+    fn blocks(self, bytes: &[u8]) -> usize {
+        match self {
+            Class::TEXT => blocks(bytes, |byte| byte >= b' ' && byte != 0x7f),
+            Class::TARGET => blocks(bytes, |byte| byte > b' ' && byte != b'#' && byte != 0x7f),
+            Class::PATH => blocks(bytes, |byte| {
+                let others = *b"\"#%<>?\\\x7f";
+                byte > b' ' && others.iter().fold(true, |is_in, other| is_in & (byte != *other))
+            }),
+            _ => 0,
+        }
+    }
+}
+
+/// Returns where a byte is first found.
+#[inline]
+pub(crate) fn find(bytes: &[u8], wanted: u8) -> Option<usize> {
+    let is_it = |&byte: &u8| byte == wanted;
+    let start = if bytes.len() < 2 * BLOCK { 0 } else { blocks(bytes, |byte| byte != wanted) };
+    Some(start + bytes[start..].iter().position(is_it)?)
+}
+
+/// How many bytes a processor compares at once if nobody asks for each one whether to go on.
+const BLOCK: usize = 16;
+
+/// Returns how many bytes at the beginning fulfil a condition, in whole blocks.
+fn blocks(bytes: &[u8], is_in: impl Fn(u8) -> bool) -> usize {
+    let (blocks, _) = bytes.as_chunks::<BLOCK>();
+    let is_inside = |block: &&[u8; BLOCK]| block.iter().fold(true, |all, &byte| all & is_in(byte));
+    BLOCK * blocks.iter().take_while(is_inside).count()
 }
 
 /// The classes of each byte. A lookup in this table is faster than a few comparisons.
@@ -84,4 +123,38 @@ pub(crate) const fn is_pchar(byte: u8) -> bool {
         b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~'
         | b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b',' | b';' | b'='
         | b':' | b'@')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pretty_assertions::assert_eq;
+
+    #[test]
+    fn blocks_are_runs_of_the_same_class() {
+        for class in [Class::TEXT, Class::TARGET, Class::PATH, Class::TCHAR, Class::NONE] {
+            for byte in 0..=u8::MAX {
+                for at in [0, 15, 16, 37] {
+                    let mut bytes = [b'a'; 40];
+                    bytes[at] = byte;
+                    let expected = match class {
+                        Class::NONE => 0,
+                        _ if class.contains(byte) => bytes.len(),
+                        _ => at,
+                    };
+                    assert_eq!(class.run(&bytes), expected, "{class:?} {byte} at {at}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_byte_is_found_wherever_it_is() {
+        for at in 0..40 {
+            let mut bytes = [b'a'; 40];
+            assert_eq!(find(&bytes[..at], b'%'), None);
+            (bytes[at], bytes[39]) = (b'%', b'%');
+            assert_eq!(find(&bytes, b'%'), Some(at));
+        }
+    }
 }

@@ -7,7 +7,7 @@ use std::io;
 use std::path::Path;
 
 use crate::message::refused::{Refused, bad_request};
-use crate::message::syntax::{Class, is_pchar};
+use crate::message::syntax::{Class, find, is_pchar};
 
 /// A parsed target: `/files/a%20b?c=d` has the first segment `files`, the rest `a b`, and the query
 /// `c=d`. The path is split at its slashes before it is decoded, so an escaped slash, `%2F`, does not
@@ -101,7 +101,7 @@ impl<'a> Target<'a> {
 /// Splits a text at the first `separator`, which is an ASCII byte. (`split_once` takes longer to set
 /// up its search than the search takes here.)
 fn split_at(text: &str, separator: u8) -> (&str, Option<&str>) {
-    match text.bytes().position(|byte| byte == separator) {
+    match find(text.as_bytes(), separator) {
         Some(at) => (&text[..at], Some(&text[at + 1..])),
         None => (text, None),
     }
@@ -158,7 +158,7 @@ impl<'a> Rest<'a> {
     ///
     /// 400 when the bytes are not UTF-8.
     pub fn decode(self) -> Result<String, Refused> {
-        if !self.0.bytes().any(|byte| byte == b'%') {
+        if !self.has_escapes() {
             return Ok(self.0.to_owned());
         }
         let decoded = String::from_utf8(self.decode_bytes());
@@ -173,7 +173,7 @@ impl<'a> Rest<'a> {
     /// `NotFound` for bytes that no file name can contain: a zero byte, or an escaped slash, which
     /// does not separate two names.
     pub fn file_name(self) -> io::Result<Cow<'a, Path>> {
-        if !self.0.contains('%') {
+        if !self.has_escapes() {
             return Ok(Cow::Borrowed(Path::new(self.0)));
         }
         let is_name = |part: Rest| !part.decode_bytes().iter().any(|byte| b"/\0".contains(byte));
@@ -182,6 +182,11 @@ impl<'a> Rest<'a> {
         } else {
             Err(NOT_A_NAME.into())
         }
+    }
+
+    /// Whether the text changes when it is decoded.
+    pub(crate) fn has_escapes(self) -> bool {
+        find(self.0.as_bytes(), b'%').is_some()
     }
 
     fn decode_bytes(self) -> Vec<u8> {
