@@ -58,7 +58,7 @@ pub(crate) fn talk(
         if let Some(pause) = talk.answer_all(handler)? {
             return Ok(pause);
         }
-        if !talk.flush(false)? {
+        if !talk.flush()? {
             return Ok(Pause::Send(None));
         }
         let mut stream = talk.stream;
@@ -104,7 +104,7 @@ impl Talk<'_> {
         while self.connection.advance() == Need::Answer {
             match self.connection.answer_at_once(handler) {
                 AtOnce::Whole => {
-                    if self.connection.outbox().len() > MAX_PENDING && !self.flush(false)? {
+                    if self.connection.outbox().len() > MAX_PENDING && !self.flush()? {
                         return Ok(Some(Pause::Send(None)));
                     }
                 }
@@ -140,8 +140,7 @@ impl Talk<'_> {
 
     /// Sends the outbox, and then what is left of a response.
     fn send(&mut self, remainder: &mut Remainder) -> io::Result<Sent> {
-        let is_followed = matches!(remainder.ready(), Ready::Bytes(_) | Ready::File(_));
-        if !self.flush(is_followed)? {
+        if !self.flush()? {
             return Ok(Sent::Some);
         }
         let mut stream = self.stream;
@@ -171,14 +170,10 @@ impl Talk<'_> {
     }
 
     /// Sends the outbox. Returns whether all of it has been sent.
-    fn flush(&mut self, is_followed: bool) -> io::Result<bool> {
+    fn flush(&mut self) -> io::Result<bool> {
         let mut stream = self.stream;
         while !self.connection.outbox().is_empty() {
-            let sent = match is_followed {
-                true => send_more(stream, self.connection.outbox()),
-                false => stream.write(self.connection.outbox()),
-            };
-            match sent {
+            match stream.write(self.connection.outbox()) {
                 Ok(count) => {
                     self.taken += count as u64;
                     self.connection.sent(count);
@@ -196,7 +191,7 @@ impl Talk<'_> {
         let has_chunks = remainder.has_chunks();
         let mut stream = self.stream;
         loop {
-            if !self.flush(false)? {
+            if !self.flush()? {
                 return Ok(Watched::Room);
             }
             let Ready::Events(watch) = remainder.ready() else { return Ok(Watched::End) };
@@ -216,23 +211,11 @@ impl Talk<'_> {
                     if has_chunks {
                         self.connection.send_later(LAST_CHUNK);
                     }
-                    return Ok(if self.flush(false)? { Watched::End } else { Watched::Room });
+                    return Ok(if self.flush()? { Watched::End } else { Watched::Room });
                 }
             }
         }
     }
-}
-
-/// Sends bytes that others follow soon: the system may wait for them, to send all together.
-#[cfg(target_os = "linux")]
-fn send_more(stream: &TcpStream, bytes: &[u8]) -> io::Result<usize> {
-    const MSG_MORE: i32 = 0x8000;
-    socket2::SockRef::from(stream).send_with_flags(bytes, MSG_MORE)
-}
-
-#[cfg(not(target_os = "linux"))]
-fn send_more(mut stream: &TcpStream, bytes: &[u8]) -> io::Result<usize> {
-    stream.write(bytes)
 }
 
 /// What a watcher waits for.
