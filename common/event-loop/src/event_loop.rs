@@ -565,7 +565,8 @@ impl EventLoop {
 
     // Watchers.
 
-    fn watch(&mut self, index: usize, connection: Box<Connection>, mut remainder: Remainder) {
+    fn watch(&mut self, index: usize, mut connection: Box<Connection>, mut remainder: Remainder) {
+        connection.release_memory();
         if let Ready::Events(watch) = remainder.ready() {
             watch.wake_with(&self.news_waker);
         }

@@ -146,6 +146,11 @@ impl HeadParser {
         (self.state, self.at, self.line.method_end) = (State::default(), 0, 0);
     }
 
+    /// Prepares for another head, with the memory of a new parser.
+    pub(crate) fn release_memory(&mut self) {
+        *self = HeadParser::new();
+    }
+
     /// Parses the bytes that are new. `bytes` must begin with the first byte of the head each time.
     /// Returns the length of the head in bytes, once it is complete. Bytes after the head are not
     /// looked at.

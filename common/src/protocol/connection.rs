@@ -368,6 +368,15 @@ impl Connection {
         self.outbox.room().extend_from_slice(bytes);
     }
 
+    /// Gives back the memory that is not in use, for a connection that will be quiet for long.
+    pub fn release_memory(&mut self) {
+        if self.buffer.is_empty() {
+            self.buffer = Buffer::new();
+        }
+        self.parser.release_memory();
+        self.outbox.room().shrink_to_fit();
+    }
+
     /// Refuses the request that [`Connection::advance`] has found, whatever it is.
     pub fn refuse(&mut self, refused: Refused) {
         self.phase = Phase::Refused(refused);
