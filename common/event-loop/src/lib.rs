@@ -21,6 +21,7 @@
 //! | `slots` | the clients of a loop |
 //! | `workers` | threads for what has to wait |
 //! | `talk` | what can be said to a client without waiting |
+//! | `simulation` | a client without a socket, for tests |
 //! | `listeners` | a socket that listens for each loop |
 //! | `event_loop` | the loop |
 
@@ -28,6 +29,8 @@
 
 mod event_loop;
 mod listeners;
+#[cfg(any(test, feature = "simulation"))]
+pub mod simulation;
 mod slots;
 mod talk;
 mod wheel;

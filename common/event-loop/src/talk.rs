@@ -2,7 +2,7 @@
 
 use std::io::{self, ErrorKind, Read, Write};
 
-use common::{AtOnce, Connection, Handler, Heard, Need, Ready, Remainder, send_part};
+use common::{AtOnce, Connection, FilePart, Handler, Heard, Need, Ready, Remainder, send_part};
 use mio::net::TcpStream;
 
 /// How many bytes are collected before they are sent.
@@ -33,9 +33,35 @@ pub(crate) enum Pause {
     Nothing,
 }
 
+/// A connection that never waits: what cannot be done at once is `WouldBlock`.
+pub(crate) trait Socket {
+    fn receive(&self, room: &mut [u8]) -> io::Result<usize>;
+
+    fn send(&self, bytes: &[u8]) -> io::Result<usize>;
+
+    /// Sends some of a file. `Unsupported` if it has to be read and sent block by block.
+    fn send_part(&self, part: &FilePart) -> io::Result<usize>;
+}
+
+impl Socket for TcpStream {
+    fn receive(&self, room: &mut [u8]) -> io::Result<usize> {
+        let mut stream = self;
+        stream.read(room)
+    }
+
+    fn send(&self, bytes: &[u8]) -> io::Result<usize> {
+        let mut stream = self;
+        stream.write(bytes)
+    }
+
+    fn send_part(&self, part: &FilePart) -> io::Result<usize> {
+        send_part(self, part)
+    }
+}
+
 /// A client, as far as it can be talked to.
 pub(crate) struct Talk<'t> {
-    pub(crate) stream: &'t TcpStream,
+    pub(crate) stream: &'t dyn Socket,
     pub(crate) connection: &'t mut Connection,
     /// How many bytes the client has taken.
     pub(crate) taken: u64,
@@ -61,7 +87,6 @@ pub(crate) fn talk(
         if !talk.flush()? {
             return Ok(Pause::Send(None));
         }
-        let mut stream = talk.stream;
         let connection = &mut *talk.connection;
         if connection.advance() == Need::Close {
             return Ok(Pause::Nothing);
@@ -71,7 +96,7 @@ pub(crate) fn talk(
         }
         let room = connection.room();
         let most = room.len();
-        match stream.read(room) {
+        match talk.stream.receive(room) {
             Ok(count) => {
                 connection.received(count)?;
                 // After a short read there is nothing more: the system tells when there is.
@@ -143,7 +168,6 @@ impl Talk<'_> {
         if !self.flush()? {
             return Ok(Sent::Some);
         }
-        let mut stream = self.stream;
         let mut left = MAX_SENT;
         loop {
             let sent = match remainder.ready() {
@@ -151,8 +175,10 @@ impl Talk<'_> {
                 Ready::Slow => return Ok(Sent::Slow),
                 Ready::Events(_) => return Ok(Sent::Events),
                 _ if left == 0 => return Ok(Sent::Enough),
-                Ready::Bytes(bytes) => stream.write(bytes).inspect(|count| remainder.sent(*count)),
-                Ready::File(part) => match send_part(stream, part) {
+                Ready::Bytes(bytes) => {
+                    self.stream.send(bytes).inspect(|count| remainder.sent(*count))
+                }
+                Ready::File(part) => match self.stream.send_part(part) {
                     Err(error) if error.kind() == ErrorKind::Unsupported => return Ok(Sent::Slow),
                     sent => sent.and_then(|count| part.advance(count).map(|()| count)),
                 },
@@ -171,9 +197,8 @@ impl Talk<'_> {
 
     /// Sends the outbox. Returns whether all of it has been sent.
     fn flush(&mut self) -> io::Result<bool> {
-        let mut stream = self.stream;
         while !self.connection.outbox().is_empty() {
-            match stream.write(self.connection.outbox()) {
+            match self.stream.send(self.connection.outbox()) {
                 Ok(count) => {
                     self.taken += count as u64;
                     self.connection.sent(count);
@@ -189,7 +214,6 @@ impl Talk<'_> {
     /// Sends a watcher the events that there are.
     pub(crate) fn tell(&mut self, remainder: &mut Remainder) -> io::Result<Watched> {
         let has_chunks = remainder.has_chunks();
-        let mut stream = self.stream;
         loop {
             if !self.flush()? {
                 return Ok(Watched::Room);
@@ -198,7 +222,7 @@ impl Talk<'_> {
             match watch.take() {
                 Heard::Piece(piece) => {
                     let bytes = if has_chunks { piece.chunk() } else { piece.text() };
-                    let count = match stream.write(bytes) {
+                    let count = match self.stream.send(bytes) {
                         Err(error) if error.kind() == ErrorKind::WouldBlock => 0,
                         Err(error) if error.kind() == ErrorKind::Interrupted => 0,
                         sent => sent?,
