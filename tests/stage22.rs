@@ -93,13 +93,19 @@ fn one_slow_reader_delays_nobody() -> Check {
 #[test]
 fn a_flood_of_requests_is_no_reason_to_forget_others() -> Check {
     let server = Server::start("stage22")?;
-    let mut batch = server.connect()?;
     let request = &b"GET /echo/flood HTTP/1.1\r\nHost: a\r\n\r\n"[..];
-    batch.send_requests(&[request; 3_000])?;
-    let why = "A client has sent 3,000 requests at once, and is silent now. Read on until nothing is left: the system may \
-               tell only once that something has come.";
-    for _ in 0..3_000 {
-        server.answer(&mut batch).status(200).body("flood").because(why)?;
+    let long = format!("GET /echo/flood HTTP/1.1\r\nHost: a\r\nX: {}\r\n\r\n", "x".repeat(450));
+    for (request, count) in [(long.as_bytes(), 10), (long.as_bytes(), 100), (request, 3_000)] {
+        let mut batch = server.connect()?;
+        batch.send_requests(&vec![request; count])?;
+        let why = format!(
+            "A client has sent {count} requests at once, {} bytes, and is silent now. Read on until nothing is left: the \
+             system may tell only once that something has come.",
+            count * request.len()
+        );
+        for _ in 0..count {
+            server.answer(&mut batch).status(200).body("flood").because(&why)?;
+        }
     }
     let flood = server.flood(&request.repeat(1_000))?;
     let why = "A client sends requests without end, and reads all answers. It has its turn, and then the others have \
@@ -108,6 +114,26 @@ fn a_flood_of_requests_is_no_reason_to_forget_others() -> Check {
         in_a_blink(&server, why)?;
     }
     drop(flood);
+    Ok(())
+}
+
+#[test]
+fn who_has_said_all_is_let_go() -> Check {
+    let server = Server::start("stage22")?;
+    let why = "A client has sent its last request, and has closed its side of the connection at once. After the answer, \
+               nothing is left to say, so your server closes its side as well, long before its --idle-timeout.";
+    for _ in 0..10 {
+        let mut client = server.connect()?;
+        client.send(b"GET /echo/a HTTP/1.1\r\nHost: a\r\n\r\n")?;
+        server.answer(&mut client).status(200).because("This is an ordinary request.")?;
+        client.expect_answers(2);
+        client.send(b"GET /echo/last HTTP/1.1\r\nHost: a\r\n\r\n")?;
+        let answer = client.leave().map_err(|failure| server.finish(failure.why(why)))?;
+        if !answer.ends_with(b"\r\n\r\nlast") {
+            let problem = "the last request has no answer";
+            return Err(server.finish(Failure::new(problem).why(why).read(server.chapter())));
+        }
+    }
     Ok(())
 }
 

@@ -494,6 +494,7 @@ const MISTAKES: &[Row] = &[
     ("live:holds-its-watchers", 21, "lets_its_watchers_go_when_it_is_stopped", "the answer does not end within 5 seconds"),
     ("live:breaks-off", 21, "lets_its_watchers_go_when_it_is_stopped", "the answer breaks off"),
     ("looping:reads-once-for-an-event", 22, "a_flood_of_requests_is_no_reason_to_forget_others", "no answer within 5 seconds"),
+    ("looping:misses-the-end", 22, "who_has_said_all_is_let_go", "your server does not close the connection"),
     ("looping:accepts-once-for-an-event", 22, "one_slow_reader_delays_nobody", "no answer within 5 seconds"),
     ("looping:forgets-the-rest", 22, "one_slow_reader_delays_nobody", "but the body has"),
     ("looping:waits-until-it-is-taken", 22, "one_slow_reader_delays_nobody", "no answer within 5 seconds"),

@@ -26,6 +26,8 @@ pub struct Client {
     is_ending: bool,
     /// Whether it has to take something before anything else can happen.
     pub is_full: bool,
+    /// Whether it has closed its side. Then its end is behind what it has sent, and is read as well.
+    pub has_ended: bool,
     /// What the system has been asked to tell.
     pub registered: Option<Interest>,
 }
@@ -52,6 +54,7 @@ impl Client {
             deadline: Instant::now() + driven.limits().idle_timeout,
             is_ending: false,
             is_full: false,
+            has_ended: false,
             registered: None,
         }
     }
@@ -105,8 +108,8 @@ impl Client {
         Ok(Next::Others)
     }
 
-    /// Reads what has arrived. Returns whether there may be more: after a short read there is not, and the system tells
-    /// when there is.
+    /// Reads what has arrived. Returns whether there may be more: after a short read there is only the end, if anything,
+    /// and the system tells when there is more.
     fn read(&mut self, limits: &Limits, now: Instant) -> io::Result<bool> {
         let was_idle = self.connection.is_idle();
         let room = self.connection.room();
@@ -121,7 +124,7 @@ impl Client {
         if was_idle {
             self.deadline = now + limits.head_timeout;
         }
-        Ok(count == most)
+        Ok(count == most || self.has_ended)
     }
 
     /// Sends the outbox, and then what is left of a response.

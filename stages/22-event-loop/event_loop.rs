@@ -57,13 +57,14 @@ pub fn run(driven: Driven) -> io::Result<()> {
         back: channel(),
         last_look: Instant::now(),
     };
-    let has_answered_all = event_loop.run()?;
+    let has_answered_all = event_loop.go_round()?;
     driven.tell_of_end(has_answered_all);
     Ok(())
 }
 
 impl EventLoop {
-    fn run(mut self) -> io::Result<bool> {
+    /// Goes round until the service is stopped. Returns whether all requests were answered that had begun then.
+    fn go_round(mut self) -> io::Result<bool> {
         let mut events = Events::with_capacity(1024);
         let mut deadline = None;
         loop {
@@ -77,7 +78,12 @@ impl EventLoop {
                 match event.token() {
                     LISTENER => self.accept(now),
                     WAKER => {}
-                    Token(index) => self.go_on(index, now),
+                    Token(index) => {
+                        if let Some(Some(client)) = self.clients.get_mut(index) {
+                            client.has_ended |= event.is_read_closed();
+                        }
+                        self.go_on(index, now);
+                    }
                 }
             }
             for index in std::mem::take(&mut self.again) {

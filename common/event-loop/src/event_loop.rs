@@ -384,6 +384,7 @@ impl EventLoop {
     fn heed(&mut self, token: Token, event: &Event) {
         let Some(index) = self.slots.find(token) else { return };
         let Some(slot) = self.slots.get(index) else { return };
+        slot.has_ended |= event.is_read_closed();
         match &mut slot.state {
             State::Idle | State::Receiving(_) => self.advance(index, None, true),
             State::Sending(..) if event.is_writable() || event.is_error() => {
@@ -411,9 +412,8 @@ impl EventLoop {
     fn advance(&mut self, index: usize, back: Option<Box<Connection>>, may_read: bool) {
         let Some(slot) = self.slots.get(index) else { return };
         let Some(stream) = slot.stream.take() else { return };
-        let peer = slot.peer;
+        let (peer, deadline, has_ended) = (slot.peer, slot.deadline, slot.has_ended);
         let before = mem::replace(&mut slot.state, State::Busy);
-        let deadline = slot.deadline;
         let was_receiving = matches!(before, State::Receiving(_));
         let was_sending = matches!(before, State::Sending(..));
         let (connection, remainder) = match before {
@@ -423,7 +423,7 @@ impl EventLoop {
         };
         self.slots.leave_idle(index);
         let mut connection = connection.unwrap_or_else(|| self.spare());
-        let mut client = Talk { stream: &stream, connection: &mut connection, taken: 0 };
+        let mut client = Talk { stream: &stream, connection: &mut connection, has_ended, taken: 0 };
         let said = self
             .shared
             .driven
@@ -588,7 +588,8 @@ impl EventLoop {
             return;
         };
         let was_full = !connection.outbox().is_empty();
-        let mut client = Talk { stream, connection: &mut connection, taken: 0 };
+        let mut client =
+            Talk { stream, connection: &mut connection, has_ended: slot.has_ended, taken: 0 };
         let told = client.tell(&mut remainder);
         let taken = client.taken;
         match told {

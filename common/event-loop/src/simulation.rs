@@ -24,7 +24,8 @@ pub fn on_a_loop(
     let mut connection = Connection::new(limits);
     let mut remainder = None;
     for _ in 0..MAX_TURNS {
-        let mut once = Talk { stream: &client, connection: &mut connection, taken: 0 };
+        let (stream, connection) = (&client, &mut connection);
+        let mut once = Talk { stream, connection, has_ended: false, taken: 0 };
         match talk(&mut once, handler, remainder.take(), true) {
             Err(_) | Ok(Pause::Nothing | Pause::Events(_)) => return Some(client.heard()),
             // Whoever has nothing to remember goes on with another conversation.

@@ -47,6 +47,8 @@ pub(crate) struct Slot {
     pub(crate) looked_at: u64,
     pub(crate) is_registered: bool,
     pub(crate) is_told_of_room: bool,
+    /// Whether it has closed its side: its end is behind what it has sent.
+    pub(crate) has_ended: bool,
     /// Whether it is one of those who are refused, and not served.
     pub(crate) is_refused: bool,
     /// Whether it has been sent something that an abrupt end could destroy.
@@ -88,6 +90,7 @@ impl Slots {
             looked_at: u64::MAX,
             is_registered: false,
             is_told_of_room: false,
+            has_ended: false,
             is_refused,
             has_been_sent: false,
             is_idle: false,

@@ -63,6 +63,8 @@ impl Socket for TcpStream {
 pub(crate) struct Talk<'t> {
     pub(crate) stream: &'t dyn Socket,
     pub(crate) connection: &'t mut Connection,
+    /// Whether the client has closed its side: its end is behind what it has sent.
+    pub(crate) has_ended: bool,
     /// How many bytes the client has taken.
     pub(crate) taken: u64,
 }
@@ -99,8 +101,8 @@ pub(crate) fn talk(
         match talk.stream.receive(room) {
             Ok(count) => {
                 connection.received(count)?;
-                // After a short read there is nothing more: the system tells when there is.
-                may_read = count == most;
+                // After a short read there is only the end, if anything: the system tells when there is more.
+                may_read = count == most || talk.has_ended;
             }
             Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(Pause::Receive),
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
