@@ -36,6 +36,11 @@ impl Background {
         }
         Ok(server)
     }
+
+    /// The process id.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
 }
 
 impl Drop for Background {
