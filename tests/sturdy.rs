@@ -339,7 +339,11 @@ fn an_idle_client_leaves_its_place_to_a_new_one() {
     let mut idle = server.connect();
     let mut others = [server.connect(), server.connect()];
     ask_and_stay(&mut idle);
-    // At first, no client has been idle for long enough. Later, only `idle` has: the others keep asking.
+    // The others keep asking, so that `idle` is the one who has been idle longest, however slow the server is.
+    let start = Instant::now();
+    while start.elapsed() < Duration::from_millis(300) {
+        others.iter_mut().for_each(ask_and_stay);
+    }
     let is_room = || {
         others.iter_mut().for_each(ask_and_stay);
         server.ask(GET).starts_with("HTTP/1.1 200 ")
