@@ -5,6 +5,7 @@
 mod server;
 
 use std::fs;
+use std::io::BufReader;
 
 use common::Limits;
 
@@ -39,7 +40,12 @@ fn a_watcher_takes_little_memory() {
     let each = memory().saturating_sub(before) / WATCHERS;
     assert!(each < MOST, "{each} bytes for each");
     server.events.send(1, "change", "x");
-    for watcher in first.into_iter().chain(watchers) {
-        skip_to(&mut std::io::BufReader::new(watcher), "event: change");
-    }
+    let all = first.into_iter().chain(watchers).map(|watcher| {
+        let mut watcher = BufReader::new(watcher);
+        skip_to(&mut watcher, "event: change");
+        watcher
+    });
+    let all: Vec<_> = all.collect();
+    drop(server); // before they leave, so that nothing is said of that
+    drop(all);
 }
