@@ -2,10 +2,12 @@
 //! tests, which compare what it hears with what it would hear if somebody waited for it.
 
 use std::cell::RefCell;
-use std::io::{self, ErrorKind};
+use std::io::{self, ErrorKind, Read};
 use std::time::Duration;
 
-use common::{Connection, FilePart, Handler, Limits, Need, Transfer, Transport};
+use common::{
+    Connection, FilePart, Handler, Limits, Need, Refused, Request, Response, Transfer, Transport,
+};
 
 use crate::talk::{Pause, Socket, Talk, talk};
 
@@ -61,6 +63,36 @@ pub fn on_a_thread(sent: &[u8], handler: &dyn Handler, limits: Limits) -> Vec<u8
         if step.is_err() || connection.advance() == Need::Close && connection.outbox().is_empty() {
             return client.heard();
         }
+    }
+}
+
+/// Answers in all the ways that a loop treats differently.
+pub struct Ways;
+
+impl Handler for Ways {
+    fn answer(&self, request: &Request) -> Response {
+        match request.path().0 {
+            "large" => Response::text(vec![b'x'; 70_000]),
+            "stream" => Response::stream("text/plain", io::repeat(b'y').take(1_000)),
+            "last" => Response::text("last").last(),
+            "body" | "slow" => {
+                let mut body = String::new();
+                let read = request.body().map_err(io::Error::from);
+                match read.and_then(|mut it| it.read_to_string(&mut body)) {
+                    Ok(_) => Response::text(body),
+                    Err(error) => Response::failed(error),
+                }
+            }
+            _ => Response::text(request.target()),
+        }
+    }
+
+    fn refuse(&self, refused: Refused, _: &[u8]) -> Response {
+        Response::refused(refused)
+    }
+
+    fn may_wait(&self, request: &Request) -> bool {
+        request.path().0 == "slow"
     }
 }
 
@@ -151,39 +183,7 @@ impl Transport for Waiting<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use common::{Refused, Request, Response};
     use proptest::prelude::*;
-    use std::io::Read;
-
-    /// Answers in all the ways that a loop treats differently.
-    struct Ways;
-
-    impl Handler for Ways {
-        fn answer(&self, request: &Request) -> Response {
-            match request.path().0 {
-                "large" => Response::text(vec![b'x'; 70_000]),
-                "stream" => Response::stream("text/plain", io::repeat(b'y').take(1_000)),
-                "last" => Response::text("last").last(),
-                "body" | "slow" => {
-                    let mut body = String::new();
-                    let read = request.body().map_err(io::Error::from);
-                    match read.and_then(|mut it| it.read_to_string(&mut body)) {
-                        Ok(_) => Response::text(body),
-                        Err(error) => Response::failed(error),
-                    }
-                }
-                _ => Response::text(request.target()),
-            }
-        }
-
-        fn refuse(&self, refused: Refused, _: &[u8]) -> Response {
-            Response::refused(refused)
-        }
-
-        fn may_wait(&self, request: &Request) -> bool {
-            request.path().0 == "slow"
-        }
-    }
 
     /// Requests of all kinds, each of them named, and some that are none.
     fn request() -> impl Strategy<Value = String> {

@@ -45,8 +45,8 @@ pub enum Version {
     Http11,
 }
 
-/// A parser for a head that may arrive in pieces. It looks at each byte once, and continues with the
-/// next piece where it stopped. So the result does not depend on the pieces, and a head that arrives
+/// A parser for a head that may arrive in pieces. It continues with the next piece where it stopped, and
+/// looks at no byte more than twice. So the result does not depend on the pieces, and a head that arrives
 /// byte by byte costs no more than one that arrives at once.
 ///
 /// ```

@@ -57,14 +57,11 @@ impl<'a> Target<'a> {
             return Ok(Target { path: Rest(""), first: target.into(), rest: None, query });
         }
         let path = if before.starts_with('/') { before } else { path_of_url(before)? };
-        let is_plain = Class::PATH.run(path.as_bytes()) == path.len();
-        if !is_plain {
-            check(path)?;
-        }
+        let has_escapes = check(path)?;
         let path = path.strip_prefix('/').unwrap_or(path);
         let (first, rest) = split_at(path, b'/');
         // A segment that is not text when decoded stays encoded: no route has such a name.
-        let decoded = if is_plain { None } else { Rest(first).decode().ok() };
+        let decoded = if has_escapes { Rest(first).decode().ok() } else { None };
         let first = decoded.map_or(Cow::Borrowed(first), Cow::Owned);
         Ok(Target { path: Rest(path), first, rest: rest.map(Rest), query })
     }
@@ -255,14 +252,17 @@ fn is_host(text: &[u8]) -> bool {
         && parts.all(|part| escape(part).is_some_and(|(_, rest)| are_allowed(rest)))
 }
 
-/// Refuses a path with a byte that must be escaped, or with an invalid escape.
-fn check(path: &str) -> Result<(), Refused> {
-    let mut rest = path.as_bytes();
+/// Refuses a path with a byte that must be escaped, or with an invalid escape. Returns whether it has escapes.
+fn check(path: &str) -> Result<bool, Refused> {
+    let (mut rest, mut has_escapes) = (path.as_bytes(), false);
     loop {
         rest = &rest[Class::PATH.run(rest)..];
         match rest {
-            [] => return Ok(()),
-            [b'%', escaped @ ..] => (_, rest) = escape(escaped).ok_or(BAD_ESCAPE)?,
+            [] => return Ok(has_escapes),
+            [b'%', escaped @ ..] => {
+                (_, rest) = escape(escaped).ok_or(BAD_ESCAPE)?;
+                has_escapes = true;
+            }
             _ => return Err(bad_request("the path has a character that must be escaped with %")),
         }
     }
