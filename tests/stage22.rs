@@ -97,6 +97,8 @@ fn a_flood_of_requests_is_no_reason_to_forget_others() -> Check {
     let long = format!("GET /echo/flood HTTP/1.1\r\nHost: a\r\nX: {}\r\n\r\n", "x".repeat(450));
     for (request, count) in [(long.as_bytes(), 10), (long.as_bytes(), 100), (request, 3_000)] {
         let mut batch = server.connect()?;
+        batch.send(request)?;
+        server.answer(&mut batch).status(200).because("This is an ordinary request.")?;
         batch.send_requests(&vec![request; count])?;
         let why = format!(
             "A client has sent {count} requests at once, {} bytes, and is silent now. Read on until nothing is left: the \
