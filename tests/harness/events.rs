@@ -177,9 +177,12 @@ impl Events {
         }
     }
 
-    /// A failure that shows what was sent and received.
+    /// A failure that shows what was sent and received, up to the last event that was read: whether the next one has
+    /// come as well is a matter of chance.
     pub fn failure(&self, problem: impl Into<String>) -> Failure {
-        let received = [&self.head[..], &self.content].concat();
+        let has_more = self.content[self.read..].contains(&b'\n');
+        let end = if has_more { self.read } else { self.content.len() };
+        let received = [&self.head[..], &self.content[..end]].concat();
         Failure::new(problem).bytes(self.connection.sent(), &received)
     }
 
