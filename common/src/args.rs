@@ -15,12 +15,13 @@ use crate::app::cors::{Cors, origin};
 use crate::app::routes::{add_middleware, earlier_routes};
 use crate::content::directory::Directory;
 use crate::content::site::Site;
+use crate::message::target::is_authority;
 use crate::protocol::limits::Limits;
 use crate::serve::access_log::RequestLog;
 use crate::serve::log::{self, LogFormat};
 use crate::serve::proxies::{Network, Proxies};
 use crate::serve::service::{Driven, Service};
-use crate::serve::stop::{on_stop, survive_large_files};
+use crate::serve::stop::survive_large_files;
 use crate::transport::client::TIMEOUT;
 use crate::transport::listener::Listener;
 
@@ -69,7 +70,34 @@ pub struct Args {
     pub heartbeat: Duration,
     /// Whether each connection has a thread of its own, from `--threads`.
     pub threads: bool,
+    /// What is needed for TLS, from `--cert`, `--key`, `--self-signed` and the like.
+    pub secure: Secure,
 }
+
+/// What the user chose for TLS. From stage 22.
+#[derive(Debug, Clone, Default)]
+pub struct Secure {
+    /// The files with certificates and those with their keys, from `--cert` and `--key`.
+    pub pairs: Vec<(PathBuf, PathBuf)>,
+    /// Whether to make a certificate for trying it out, from `--self-signed`.
+    pub self_signed: bool,
+    /// A second port, without TLS, from `--http-port`.
+    pub http_port: Option<u16>,
+    /// Where that port sends its clients, from `--host`: a name or an address, and perhaps a port.
+    pub host: Option<String>,
+    /// For how many seconds browsers should not come without TLS, from `--hsts`.
+    pub hsts: u32,
+}
+
+impl Secure {
+    /// Whether the server speaks TLS.
+    pub fn is_wanted(&self) -> bool {
+        self.self_signed || !self.pairs.is_empty()
+    }
+}
+
+/// The default of [`Secure::hsts`], in seconds.
+const HSTS: u32 = 300;
 
 /// The default of [`Args::max_json`], in bytes.
 const MAX_JSON: u64 = 1024 * 1024;
@@ -92,7 +120,10 @@ impl Args {
 
     fn announced(&self, listener: Listener) -> io::Result<Listener> {
         let listener = listener.with_timeout(self.timeout);
-        announce(listener.address());
+        match self.secure.is_wanted() {
+            true => announce_as("https", listener.address()),
+            false => announce(listener.address()),
+        }
         Ok(listener)
     }
 
@@ -146,12 +177,30 @@ impl Args {
     /// As [`Args::run`].
     pub fn driven(&self, mut app: App) -> io::Result<Driven> {
         app.share(Cors::new(self.origins.clone(), self.allow_credentials)?);
-        let app = app.checked()?;
+        let mut app = app.checked()?;
         let listener = self.announced(Listener::bind_for_several(self.port)?)?;
         let service = Service::without_threads(listener, self.limits)?;
         let service = self.logging(service).unpacking();
-        on_stop(service.stopper())?;
+        app.heed_signals(&service)?;
         app.driven(service)
+    }
+
+    /// Listens on the port from `--http-port` as well, if there is one, with the same log and limits. From stage 22.
+    ///
+    /// # Errors
+    ///
+    /// When the port is taken or not allowed.
+    pub fn plain_service(&self) -> io::Result<Option<Service>> {
+        let Some(port) = self.secure.http_port else { return Ok(None) };
+        let listener = Listener::bind(port)
+            .map_err(|error| io::Error::other(format!("--http-port {port}: {error}")))?;
+        announce(listener.address());
+        Ok(Some(self.logging(Service::new(listener, self.limits)?)))
+    }
+
+    /// Returns the host to which clients without TLS are sent, from `--host`. From stage 22.
+    pub fn https_host(&self) -> String {
+        self.secure.host.clone().unwrap_or_else(|| format!("localhost:{}", self.port))
     }
 
     fn logging(&self, service: Service) -> Service {
@@ -163,7 +212,11 @@ impl Args {
 /// Prints on stdout where a server listens. If stdout is closed, the server goes on, whereas
 /// `println!` would panic.
 pub fn announce(address: SocketAddr) {
-    let _ = writeln!(io::stdout(), "listening on http://{address}");
+    announce_as("http", address);
+}
+
+fn announce_as(scheme: &str, address: SocketAddr) {
+    let _ = writeln!(io::stdout(), "listening on {scheme}://{address}");
 }
 
 /// Runs a server with the options `--port` and `--timeout`: reads the command line, then calls
@@ -229,11 +282,66 @@ pub fn run_live(serve: impl FnOnce(&Args) -> io::Result<()>) -> ExitCode {
 
 /// Runs a server with the options of [`run_live`], and with `--threads`. Errors are handled as in [`run`]. From stage 21.
 pub fn run_driven(serve: impl FnOnce(&Args) -> io::Result<()>) -> ExitCode {
+    start(driven_command(), serve)
+}
+
+/// Runs a server with the options of [`run_driven`], and with those for TLS: `--cert`, `--key`, `--self-signed`,
+/// `--http-port`, `--host` and `--hsts`. Errors are handled as in [`run`]. From stage 22.
+pub fn run_secure(serve: impl FnOnce(&Args) -> io::Result<()>) -> ExitCode {
+    start(driven_command().args(secure()), serve)
+}
+
+fn driven_command() -> Command {
     let threads = Arg::new("threads")
         .long("threads")
         .action(ArgAction::SetTrue)
         .help("Give each connection a thread of its own, and not all of them an event loop");
-    start(app_command().args(api()).arg(store()).args(watchers()).arg(threads), serve)
+    app_command().args(api()).arg(store()).args(watchers()).arg(threads)
+}
+
+fn secure() -> [Arg; 6] {
+    let file = |name: &'static str, help: &'static str| {
+        Arg::new(name)
+            .long(name)
+            .value_name("FILE")
+            .action(ArgAction::Append)
+            .value_parser(value_parser!(PathBuf))
+            .help(help)
+    };
+    [
+        file("cert", "Speak TLS, with the certificates in this file (PEM), the server's own first")
+            .requires("key"),
+        file("key", "The private key (PEM) for the certificate before it").requires("cert"),
+        Arg::new("self-signed")
+            .long("self-signed")
+            .conflicts_with("cert")
+            .action(ArgAction::SetTrue)
+            .help("Speak TLS with a certificate that is made for this, to try it out"),
+        Arg::new("http-port")
+            .long("http-port")
+            .value_name("PORT")
+            .value_parser(value_parser!(u16))
+            .help("Listen on this port as well, without TLS, and send clients to the other one"),
+        Arg::new("host")
+            .long("host")
+            .value_name("HOST")
+            .value_parser(host)
+            .help("Where they are sent, such as example.org; without it, localhost and the port"),
+        Arg::new("hsts")
+            .long("hsts")
+            .value_name("SECONDS")
+            .default_value(HSTS.to_string())
+            .value_parser(value_parser!(u32))
+            .help("Tell browsers not to come without TLS for this time; 0 tells them nothing"),
+    ]
+}
+
+/// Checks a host with or without a port.
+fn host(text: &str) -> Result<String, String> {
+    match is_authority(text.as_bytes()) {
+        true => Ok(text.to_owned()),
+        false => Err("it is not a name or an address, with or without a port".to_owned()),
+    }
 }
 
 fn store() -> Arg {
@@ -493,8 +601,46 @@ fn chosen_args(matches: &ArgMatches) -> Result<Args, String> {
         max_watchers: usize::try_from(number("max-watchers", MAX_WATCHERS)).unwrap_or(usize::MAX),
         heartbeat: Duration::from_secs(number("heartbeat", HEARTBEAT)),
         threads: flag("threads"),
+        secure: chosen_secure(matches)?,
         proxies: Proxies::new(proxies.into_iter().flatten().copied()),
     })
+}
+
+fn chosen_secure(matches: &ArgMatches) -> Result<Secure, String> {
+    let files = |name: &str| -> Vec<PathBuf> {
+        matches
+            .try_get_many::<PathBuf>(name)
+            .ok()
+            .flatten()
+            .into_iter()
+            .flatten()
+            .cloned()
+            .collect()
+    };
+    let (certificates, keys) = (files("cert"), files("key"));
+    if certificates.len() != keys.len() {
+        let (first, second) = (certificates.len(), keys.len());
+        return Err(format!(
+            "there are {first} --cert and {second} --key; each --cert needs a --key"
+        ));
+    }
+    let secure = Secure {
+        pairs: certificates.into_iter().zip(keys).collect(),
+        self_signed: matches.try_get_one("self-signed").ok().flatten().copied().unwrap_or(false),
+        http_port: matches.try_get_one("http-port").ok().flatten().copied(),
+        host: matches.try_get_one("host").ok().flatten().cloned(),
+        hsts: matches.try_get_one("hsts").ok().flatten().copied().unwrap_or(HSTS),
+    };
+    match secure.http_port {
+        Some(_) if !secure.is_wanted() => {
+            Err("--http-port is for a server with TLS: give --cert and --key, or --self-signed"
+                .into())
+        }
+        Some(_) if secure.host.is_none() && matches.get_one("port") == Some(&0_u16) => {
+            Err("--http-port with --port 0 needs --host: where should clients be sent?".into())
+        }
+        _ => Ok(secure),
+    }
 }
 
 fn chosen_format(matches: &ArgMatches) -> LogFormat {

@@ -62,6 +62,7 @@
 //! | `message::response` | 4 | status, fields, body, and how they are written |
 //! | **`protocol`** | | *one conversation: still no sockets, and time as an argument* |
 //! | `protocol::limits` | 12 | the limits on sizes and times |
+//! | `protocol::filter` | 22 | what may stand between a socket and a conversation, as TLS does |
 //! | `protocol::buffer` | 2 | bytes that have been received and not used yet |
 //! | `protocol::request` | 3 | a request whose body may still be arriving |
 //! | `protocol::rules` | 11 | the rules that a request must follow to reach a handler |
@@ -153,6 +154,7 @@ mod message {
 mod protocol {
     pub(crate) mod buffer;
     pub(crate) mod connection;
+    pub(crate) mod filter;
     pub(crate) mod limits;
     pub(crate) mod persistence;
     pub(crate) mod request;
@@ -185,8 +187,8 @@ mod transport {
 pub use app::application::{App, Next};
 pub use app::routes::earlier_routes;
 pub use args::{
-    Args, announce, run, run_api, run_app, run_driven, run_live, run_store, run_with_caching,
-    run_with_directory, run_with_limits, run_with_middleware, run_with_site,
+    Args, Secure, announce, run, run_api, run_app, run_driven, run_live, run_secure, run_store,
+    run_with_caching, run_with_directory, run_with_limits, run_with_middleware, run_with_site,
 };
 pub use content::caching::{Outcome, Validators, cached, evaluate, may_change};
 pub use content::countdown::Countdown;
@@ -210,6 +212,7 @@ pub use message::stream::Stream;
 pub use message::target::{Rest, Target, is_authority, path_of};
 pub use protocol::buffer::{Buffer, read_head};
 pub use protocol::connection::{AtOnce, Closing, Connection, Handler, Need};
+pub use protocol::filter::{Authority, Filter, Wire, handshake_timeout};
 pub use protocol::limits::Limits;
 pub use protocol::persistence::Then;
 pub use protocol::request::{Body, Raw, Request};
@@ -228,4 +231,4 @@ pub use serve::stop::on_stop;
 pub use serve::threads::serve;
 pub use transport::client::Client;
 pub use transport::listener::Listener;
-pub use transport::tcp::{blocking, reset, send_part};
+pub use transport::tcp::{blocking, blocking_through, reset, send_part};

@@ -9,16 +9,19 @@ use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::{Closing, Connection, Driven, Limits, Ready, Remainder, reset};
+use common::{
+    Closing, Connection, Driven, Limits, Ready, Refused, Remainder, handshake_timeout, reset,
+};
 use mio::event::Event;
 use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token, Waker};
 
+use crate::line::Line;
 use crate::listeners::listeners;
 use crate::slots::{Slots, State};
-use crate::talk::{Pause, Talk, Watched, discard, talk};
+use crate::talk::{Pause, Socket, Talk, Watched, discard, talk};
 use crate::wheel::Wheel;
-use crate::workers::{Home, Job, Workers};
+use crate::workers::{Back, Home, Job, Message, Workers};
 
 const LISTENER: Token = Token(usize::MAX);
 const WAKER: Token = Token(usize::MAX - 1);
@@ -33,8 +36,8 @@ const MAX_ACCEPTS: usize = 64;
 /// request may well be on its way.
 const MIN_IDLE: u64 = 100;
 
-/// How long a client that is refused may take to read the answer, in milliseconds.
-const REFUSAL_TIMEOUT: u64 = 1_000;
+/// How long a client that is refused may take to read the answer.
+const REFUSAL_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The most clients at a time that are told why they are refused.
 const MAX_REFUSALS: usize = 64;
@@ -48,18 +51,11 @@ const PAUSE: u64 = 50;
 /// The most workers. Further clients that need one wait in a queue.
 const MAX_WORKERS: usize = 256;
 
+/// How many steps a client gets towards a conversation before others have their turn.
+const MAX_STEPS: usize = 8;
+
 /// How often it is looked whether all requests have been answered at a stop.
 const LOOK: Duration = Duration::from_millis(5);
-
-/// What loops and workers tell a loop.
-pub(crate) enum Message {
-    /// A worker has done what it could, and gives the client back; without one, the connection has ended.
-    Back(Token, Option<(StdStream, Box<Connection>)>),
-    /// A client has connected, and this loop should take it.
-    Arrived(StdStream, SocketAddr),
-    /// A client has connected, and should have the place of the idlest client of this loop.
-    Exchanged(StdStream, SocketAddr),
-}
 
 /// What the loops have in common.
 struct Shared {
@@ -322,8 +318,23 @@ impl EventLoop {
     }
 
     fn serve(&mut self, stream: TcpStream, peer: SocketAddr) {
-        let index = self.slots.add(stream, peer, false);
-        self.advance(index, None, true);
+        let index = self.add(stream, peer, self.limits.head_timeout, false);
+        self.open(index);
+    }
+
+    fn add(
+        &mut self,
+        stream: TcpStream,
+        peer: SocketAddr,
+        time: Duration,
+        is_refused: bool,
+    ) -> usize {
+        let line = Line { stream, filter: self.shared.driven.filter() };
+        let index = self.slots.add(line, peer, is_refused);
+        if let Some(slot) = self.slots.get(index) {
+            slot.deadline = self.now + milliseconds(time);
+        }
+        index
     }
 
     fn is_long_ago(&self, since: u64) -> bool {
@@ -336,7 +347,8 @@ impl EventLoop {
             if !self.is_long_ago(since) {
                 return false;
             }
-            if self.slots.get(index).is_none_or(|slot| is_silent(slot.stream.as_ref())) {
+            if self.slots.get(index).is_none_or(|slot| is_silent(slot.line.as_ref())) {
+                self.say_goodbye(index);
                 self.remove(index); // at once: somebody else needs the place
                 return true;
             }
@@ -369,16 +381,58 @@ impl EventLoop {
             self.shared.refusing.fetch_sub(1, Ordering::AcqRel);
             return;
         }
-        let index = self.slots.add(stream, peer, true);
-        let refusal = self.shared.driven.refusal(peer);
-        if let Some(stream) = self.slots.get(index).and_then(|slot| slot.stream.as_mut()) {
-            // It is the first that is sent, so there is room for it.
-            let _ = io::Write::write(stream, &refusal);
+        let index = self.add(stream, peer, REFUSAL_TIMEOUT, true);
+        self.open(index);
+    }
+
+    fn say_refusal(&mut self, index: usize) {
+        let Some(slot) = self.slots.get(index) else { return };
+        let refusal = self.shared.driven.refusal(slot.peer);
+        if let Some(line) = &mut slot.line {
+            let _ = line.send(&refusal); // it is the first that is sent, so there is room for it
         }
-        self.close_gently(index, REFUSAL_TIMEOUT);
+        self.close_gently(index, milliseconds(REFUSAL_TIMEOUT));
     }
 
     // Clients that are there.
+
+    /// Does what a filter needs before the conversation, and begins with that.
+    fn open(&mut self, index: usize) {
+        let Some(slot) = self.slots.get(index) else { return };
+        let Some(line) = &mut slot.line else { return };
+        let is_refused = slot.is_refused;
+        match open(line) {
+            Ok(Opened::Whole | Opened::Refused(_)) if is_refused => self.say_refusal(index),
+            Ok(Opened::Whole) => {
+                slot.state = State::Idle;
+                slot.deadline = self.now + milliseconds(self.limits.idle_timeout);
+                self.advance(index, None, true);
+            }
+            Ok(Opened::Refused(refused)) => {
+                let mut connection = self.spare();
+                connection.refuse(refused);
+                self.advance(index, Some(connection), false);
+            }
+            Ok(Opened::Some) => {
+                self.look_later(index);
+                self.again.extend(self.slots.token(index));
+            }
+            Ok(Opened::Nothing) => {
+                self.look_later(index);
+                self.register(index, true);
+            }
+            Err(error) => self.give_up_opening(index, &error),
+        }
+    }
+
+    fn give_up_opening(&mut self, index: usize, error: &io::Error) {
+        let Some(slot) = self.slots.get(index) else { return };
+        // Who leaves before anything has been said is worth no line.
+        if error.kind() != ErrorKind::UnexpectedEof {
+            self.shared.driven.tell_of_failure(slot.peer, error);
+        }
+        self.close_gently(index, LINGERING_TIME);
+    }
 
     /// Does what an event asks for.
     fn heed(&mut self, token: Token, event: &Event) {
@@ -386,6 +440,7 @@ impl EventLoop {
         let Some(slot) = self.slots.get(index) else { return };
         slot.has_ended |= event.is_read_closed();
         match &mut slot.state {
+            State::Opening => self.open(index),
             State::Idle | State::Receiving(_) => self.advance(index, None, true),
             State::Sending(..) if event.is_writable() || event.is_error() => {
                 self.advance(index, None, true);
@@ -398,11 +453,8 @@ impl EventLoop {
                 }
                 self.tell_watcher(index);
             }
-            State::Closing => {
-                let stream = slot.stream.as_ref();
-                if stream.is_none_or(discard) {
-                    self.remove(index);
-                }
+            State::Closing if slot.line.as_ref().is_none_or(|line| discard(&line.stream)) => {
+                self.remove(index);
             }
             _ => {}
         }
@@ -411,9 +463,10 @@ impl EventLoop {
     /// Says what can be said to a client.
     fn advance(&mut self, index: usize, back: Option<Box<Connection>>, may_read: bool) {
         let Some(slot) = self.slots.get(index) else { return };
-        let Some(stream) = slot.stream.take() else { return };
+        let Some(mut line) = slot.line.take() else { return };
         let (peer, deadline, has_ended) = (slot.peer, slot.deadline, slot.has_ended);
         let before = mem::replace(&mut slot.state, State::Busy);
+        let was_idle = matches!(before, State::Idle);
         let was_receiving = matches!(before, State::Receiving(_));
         let was_sending = matches!(before, State::Sending(..));
         let (connection, remainder) = match before {
@@ -423,19 +476,27 @@ impl EventLoop {
         };
         self.slots.leave_idle(index);
         let mut connection = connection.unwrap_or_else(|| self.spare());
-        let mut client = Talk { stream: &stream, connection: &mut connection, has_ended, taken: 0 };
+        if line.filter.is_some() {
+            connection.answer_for(line.authority());
+        }
+        let mut client =
+            Talk { stream: &mut line, connection: &mut connection, has_ended, taken: 0 };
         let said = self
             .shared
             .driven
             .with_handler(peer, |handler| talk(&mut client, handler, remainder, may_read));
         let taken = client.taken;
         if let Some(slot) = self.slots.get(index) {
-            slot.stream = Some(stream);
+            slot.line = Some(line);
             slot.has_been_sent |= matches!(connection.closing(), Closing::Lingering);
         }
         match said {
             Err(error) => self.break_off(index, &error),
-            Ok(Pause::Receive) => self.wait_for_request(index, connection, was_receiving),
+            Ok(Pause::Receive) => {
+                // Bytes with which the client has said nothing yet give it no more time.
+                let keeps = was_receiving || was_idle && taken == 0 && connection.is_blank();
+                self.wait_for_request(index, connection, keeps.then_some(deadline));
+            }
             Ok(Pause::Send(remainder)) => {
                 let before = if was_sending { deadline } else { u64::MAX };
                 let state = State::Sending(connection, remainder);
@@ -452,6 +513,7 @@ impl EventLoop {
             Ok(Pause::Nothing) => {
                 let closing = connection.closing();
                 self.keep(connection);
+                self.say_goodbye(index);
                 match closing {
                     Closing::Lingering => self.close_gently(index, LINGERING_TIME),
                     Closing::Immediate => self.remove(index),
@@ -490,20 +552,18 @@ impl EventLoop {
         }
     }
 
-    fn wait_for_request(&mut self, index: usize, connection: Box<Connection>, was_receiving: bool) {
+    fn wait_for_request(&mut self, index: usize, connection: Box<Connection>, old: Option<u64>) {
         if connection.is_blank() {
             self.keep(connection);
             if self.shared.driven.is_stopping() {
                 return self.end(index);
             }
-            self.set(index, State::Idle, self.now + self.idle_timeout());
+            self.set(index, State::Idle, old.unwrap_or(self.now + self.idle_timeout()));
             self.slots.enter_idle(index);
         } else {
             // The time of a head begins with its first byte, and no further byte makes it longer.
-            let before = self.slots.get(index).map_or(0, |slot| slot.deadline);
             let patience = self.now + milliseconds(connection.patience());
-            let deadline = if was_receiving { before } else { patience };
-            self.set(index, State::Receiving(connection), deadline);
+            self.set(index, State::Receiving(connection), old.unwrap_or(patience));
         }
         self.register(index, false);
     }
@@ -519,7 +579,7 @@ impl EventLoop {
     fn register(&mut self, index: usize, is_told_of_room: bool) {
         let Some(token) = self.slots.token(index) else { return };
         let Some(slot) = self.slots.get(index) else { return };
-        let Some(stream) = &mut slot.stream else { return };
+        let Some(Line { stream, .. }) = &mut slot.line else { return };
         let both = Interest::READABLE | Interest::WRITABLE;
         let interest = if is_told_of_room { both } else { Interest::READABLE };
         let registry = self.poll.registry();
@@ -539,7 +599,7 @@ impl EventLoop {
     fn lend(&mut self, index: usize, connection: Box<Connection>, remainder: Option<Remainder>) {
         let Some(token) = self.slots.token(index) else { return };
         let Some(slot) = self.slots.get(index) else { return };
-        let Some(mut stream) = slot.stream.take() else { return };
+        let Some(Line { mut stream, filter }) = slot.line.take() else { return };
         if mem::take(&mut slot.is_registered) {
             let _ = self.poll.registry().deregister(&mut stream);
         }
@@ -547,11 +607,11 @@ impl EventLoop {
         let peer = slot.peer;
         let home = Arc::clone(&self.shared.homes[self.number]);
         let stream = StdStream::from(stream);
-        let job = Box::new(Job { token, home, stream, peer, connection, remainder });
+        let job = Box::new(Job { token, home, stream, filter, peer, connection, remainder });
         if let Some(job) = self.shared.workers.take(job) {
-            let Job { stream, mut connection, remainder, .. } = *job;
+            let Job { stream, filter, mut connection, remainder, .. } = *job;
             if let Some(slot) = self.slots.get(index) {
-                slot.stream = Some(TcpStream::from_std(stream));
+                slot.line = Some(Line { stream: TcpStream::from_std(stream), filter });
             }
             if let Some(remainder) = remainder {
                 let error = io::Error::other("all workers are busy");
@@ -583,7 +643,7 @@ impl EventLoop {
         }
         let before = slot.deadline;
         let (Some(stream), State::Watching(mut connection, mut remainder)) =
-            (&slot.stream, mem::replace(&mut slot.state, State::Busy))
+            (&mut slot.line, mem::replace(&mut slot.state, State::Busy))
         else {
             return;
         };
@@ -648,8 +708,8 @@ impl EventLoop {
                 Message::Back(token, back) => {
                     let Some(index) = self.slots.find(token) else { continue };
                     match (back, self.slots.get(index)) {
-                        (Some((stream, connection)), Some(slot)) => {
-                            slot.stream = Some(TcpStream::from_std(stream));
+                        (Some(Back { stream, filter, connection }), Some(slot)) => {
+                            slot.line = Some(Line { stream: TcpStream::from_std(stream), filter });
                             self.advance(index, Some(connection), true);
                         }
                         _ => self.remove(index),
@@ -662,8 +722,10 @@ impl EventLoop {
     /// Gives those their turn who could go on at once.
     fn go_on(&mut self) {
         for token in mem::take(&mut self.again) {
-            if let Some(index) = self.slots.find(token) {
-                self.advance(index, None, true);
+            let Some(index) = self.slots.find(token) else { continue };
+            match self.slots.get(index).map(|slot| &slot.state) {
+                Some(State::Opening) => self.open(index),
+                _ => self.advance(index, None, true),
             }
         }
         if (1..=self.now).contains(&self.no_accepts_until) {
@@ -692,7 +754,8 @@ impl EventLoop {
         let Some(slot) = self.slots.get(index) else { return };
         match &mut slot.state {
             // What has arrived in the meantime counts: perhaps it was the server that was slow.
-            State::Idle if is_silent(slot.stream.as_ref()) => self.end(index),
+            State::Opening => self.give_up_opening(index, &handshake_timeout()),
+            State::Idle if is_silent(slot.line.as_ref()) => self.end(index),
             State::Idle => self.advance(index, None, true),
             State::Receiving(_) => self.give_up_request(index),
             State::Sending(..) => {
@@ -706,7 +769,8 @@ impl EventLoop {
                 }
             }
             State::Watching(connection, remainder) => {
-                if !connection.outbox().is_empty() {
+                let is_full = slot.line.as_mut().is_some_and(|line| line.flush().is_err());
+                if is_full || !connection.outbox().is_empty() {
                     return self.break_off(index, &too_slow(self.limits.send_timeout));
                 }
                 if let Ready::Events(watch) = remainder.ready() {
@@ -736,6 +800,7 @@ impl EventLoop {
 
     /// Ends the connection of a client that waits for nothing.
     fn end(&mut self, index: usize) {
+        self.say_goodbye(index);
         let Some(slot) = self.slots.get(index) else { return };
         if slot.has_been_sent {
             self.close_gently(index, LINGERING_TIME);
@@ -744,11 +809,17 @@ impl EventLoop {
         }
     }
 
+    fn say_goodbye(&mut self, index: usize) {
+        if let Some(line) = self.slots.get(index).and_then(|slot| slot.line.as_mut()) {
+            line.close();
+        }
+    }
+
     /// Closes our side of a connection, and waits for the client to close its own: bytes that it still sends would
     /// destroy the last response otherwise (RFC 9112, section 9.6).
     fn close_gently(&mut self, index: usize, time: u64) {
         let Some(slot) = self.slots.get(index) else { return };
-        let Some(stream) = &slot.stream else { return };
+        let Some(Line { stream, .. }) = &slot.line else { return };
         if stream.shutdown(Shutdown::Write).is_err() || discard(stream) {
             return self.remove(index);
         }
@@ -761,7 +832,7 @@ impl EventLoop {
     fn break_off(&mut self, index: usize, error: &io::Error) {
         let Some(slot) = self.slots.get(index) else { return };
         self.shared.driven.tell_of_failure(slot.peer, error);
-        if let Some(stream) = &slot.stream {
+        if let Some(Line { stream, .. }) = &slot.line {
             reset(stream);
         }
         self.remove(index);
@@ -785,7 +856,9 @@ impl EventLoop {
         self.listener = None;
         for index in self.slots.all() {
             let slot = self.slots.get(index);
-            if slot.is_some_and(|it| matches!(it.state, State::Idle | State::Receiving(_))) {
+            if slot.is_some_and(|it| {
+                matches!(it.state, State::Opening | State::Idle | State::Receiving(_))
+            }) {
                 self.end(index);
             }
         }
@@ -794,13 +867,36 @@ impl EventLoop {
 }
 
 /// What clients are told when no worker is free for them.
-const BUSY: common::Refused =
-    common::Refused { status: 503, why: "this server is busy; try again soon" };
+const BUSY: Refused = Refused { status: 503, why: "this server is busy; try again soon" };
 
 /// Whether there is nothing to be read from a client, not even its end.
-fn is_silent(stream: Option<&TcpStream>) -> bool {
-    let peeked = stream.map(|stream| stream.peek(&mut [0]));
+fn is_silent(line: Option<&Line>) -> bool {
+    let peeked = line.map(|line| line.stream.peek(&mut [0]));
     matches!(peeked, Some(Err(error)) if error.kind() == ErrorKind::WouldBlock)
+}
+
+/// How far a line has been opened.
+enum Opened {
+    Whole,
+    /// It could go on, but others should have their turn.
+    Some,
+    /// As far as it can be: the client has to do something.
+    Nothing,
+    /// The client cannot be talked to through the filter, and is told why without it.
+    Refused(Refused),
+}
+
+fn open(line: &mut Line) -> io::Result<Opened> {
+    for _ in 0..MAX_STEPS {
+        match line.open() {
+            Ok(true) => return Ok(Opened::Whole),
+            Ok(false) => {}
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(Opened::Nothing),
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return Refused::inside(&error).map(Opened::Refused).ok_or(error),
+        }
+    }
+    Ok(Opened::Some)
 }
 
 fn too_slow(time: Duration) -> io::Error {

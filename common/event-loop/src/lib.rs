@@ -18,9 +18,10 @@
 //! | module | what it is |
 //! |---|---|
 //! | `wheel` | deadlines |
+//! | `talk` | what can be said to a client without waiting |
+//! | `line` | a socket, and the filter that may be before it |
 //! | `slots` | the clients of a loop |
 //! | `workers` | threads for what has to wait |
-//! | `talk` | what can be said to a client without waiting |
 //! | `simulation` | a client without a socket, for tests |
 //! | `listeners` | a socket that listens for each loop |
 //! | `event_loop` | the loop |
@@ -28,6 +29,7 @@
 #![warn(missing_docs)]
 
 mod event_loop;
+mod line;
 mod listeners;
 #[cfg(any(test, feature = "simulation"))]
 pub mod simulation;

@@ -26,7 +26,7 @@ pub fn on_a_loop(
     let mut connection = Connection::new(limits);
     let mut remainder = None;
     for _ in 0..MAX_TURNS {
-        let (stream, connection) = (&client, &mut connection);
+        let (stream, connection) = (&mut &client, &mut connection);
         let mut once = Talk { stream, connection, has_ended: false, taken: 0 };
         match talk(&mut once, handler, remainder.take(), true) {
             Err(_) | Ok(Pause::Nothing | Pause::Events(_)) => return Some(client.heard()),
@@ -148,18 +148,18 @@ impl<'c> Client<'c> {
     }
 }
 
-impl Socket for Client<'_> {
-    fn receive(&self, room: &mut [u8]) -> io::Result<usize> {
+impl Socket for &Client<'_> {
+    fn receive(&mut self, room: &mut [u8]) -> io::Result<usize> {
         let most = self.most()?;
         Ok(self.take(room, most))
     }
 
-    fn send(&self, bytes: &[u8]) -> io::Result<usize> {
+    fn send(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let most = self.most()?;
         Ok(self.hear(bytes, most))
     }
 
-    fn send_part(&self, _: &FilePart) -> io::Result<usize> {
+    fn send_part(&mut self, _: &FilePart) -> io::Result<usize> {
         Err(ErrorKind::Unsupported.into())
     }
 }

@@ -5,7 +5,8 @@ use std::net::SocketAddr;
 
 use common::{Connection, Remainder};
 use mio::Token;
-use mio::net::TcpStream;
+
+use crate::line::Line;
 
 /// No slot.
 const NONE: u32 = u32::MAX;
@@ -15,6 +16,8 @@ const INDEX_BITS: u32 = if usize::BITS >= 64 { 32 } else { 20 };
 
 /// What a client is doing.
 pub(crate) enum State {
+    /// The filter of its line is being opened.
+    Opening,
     /// Nothing, between two requests: there is nothing to remember.
     Idle,
     /// A part of a request has arrived.
@@ -34,7 +37,7 @@ pub(crate) enum State {
 /// A client.
 pub(crate) struct Slot {
     /// `None` while a worker has it.
-    pub(crate) stream: Option<TcpStream>,
+    pub(crate) line: Option<Line>,
     pub(crate) peer: SocketAddr,
     pub(crate) state: State,
     /// When its patience, or ours, ends, in milliseconds.
@@ -73,16 +76,16 @@ impl Slots {
     }
 
     /// Adds a client. Returns the index of its slot.
-    pub(crate) fn add(&mut self, stream: TcpStream, peer: SocketAddr, is_refused: bool) -> usize {
+    pub(crate) fn add(&mut self, line: Line, peer: SocketAddr, is_refused: bool) -> usize {
         let index = self.free.pop().map_or(self.slots.len(), |index| index as usize);
         if index == self.slots.len() {
             self.slots.push(None);
             self.generations.push(0);
         }
         self.slots[index] = Some(Slot {
-            stream: Some(stream),
+            line: Some(line),
             peer,
-            state: State::Idle,
+            state: State::Opening,
             deadline: 0,
             older: NONE,
             newer: NONE,

@@ -1,8 +1,8 @@
 //! What can be said to a client without waiting.
 
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, Read};
 
-use common::{AtOnce, Connection, FilePart, Handler, Heard, Need, Ready, Remainder, send_part};
+use common::{AtOnce, Connection, FilePart, Handler, Heard, Need, Ready, Remainder};
 use mio::net::TcpStream;
 
 /// How many bytes are collected before they are sent.
@@ -35,33 +35,27 @@ pub(crate) enum Pause {
 
 /// A connection that never waits: what cannot be done at once is `WouldBlock`.
 pub(crate) trait Socket {
-    fn receive(&self, room: &mut [u8]) -> io::Result<usize>;
+    fn receive(&mut self, room: &mut [u8]) -> io::Result<usize>;
 
-    fn send(&self, bytes: &[u8]) -> io::Result<usize>;
+    /// Whether there may be more to receive, although the last time it did not fill the room.
+    fn has_more(&self) -> bool {
+        false
+    }
+
+    fn send(&mut self, bytes: &[u8]) -> io::Result<usize>;
+
+    /// Sends what has been taken and not sent yet.
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 
     /// Sends some of a file. `Unsupported` if it has to be read and sent block by block.
-    fn send_part(&self, part: &FilePart) -> io::Result<usize>;
-}
-
-impl Socket for TcpStream {
-    fn receive(&self, room: &mut [u8]) -> io::Result<usize> {
-        let mut stream = self;
-        stream.read(room)
-    }
-
-    fn send(&self, bytes: &[u8]) -> io::Result<usize> {
-        let mut stream = self;
-        stream.write(bytes)
-    }
-
-    fn send_part(&self, part: &FilePart) -> io::Result<usize> {
-        send_part(self, part)
-    }
+    fn send_part(&mut self, part: &FilePart) -> io::Result<usize>;
 }
 
 /// A client, as far as it can be talked to.
 pub(crate) struct Talk<'t> {
-    pub(crate) stream: &'t dyn Socket,
+    pub(crate) stream: &'t mut dyn Socket,
     pub(crate) connection: &'t mut Connection,
     /// Whether the client has closed its side: its end is behind what it has sent.
     pub(crate) has_ended: bool,
@@ -102,7 +96,7 @@ pub(crate) fn talk(
             Ok(count) => {
                 connection.received(count)?;
                 // After a short read there is only the end, if anything: the system tells when there is more.
-                may_read = count == most || talk.has_ended;
+                may_read = count == most || talk.has_ended || talk.stream.has_more();
             }
             Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(Pause::Receive),
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
@@ -210,7 +204,10 @@ impl Talk<'_> {
                 Err(error) => return Err(error),
             }
         }
-        Ok(true)
+        match self.stream.flush() {
+            Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(false),
+            flushed => flushed.map(|()| true),
+        }
     }
 
     /// Sends a watcher the events that there are.

@@ -8,10 +8,8 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use common::{Connection, Driven, Remainder, blocking, reset};
+use common::{Connection, Driven, Filter, Remainder, blocking_through, reset};
 use mio::{Token, Waker};
-
-use crate::event_loop::Message;
 
 /// How many clients may wait for a worker.
 const MAX_QUEUE: usize = 1_000;
@@ -24,10 +22,28 @@ pub(crate) struct Job {
     pub(crate) token: Token,
     pub(crate) home: Arc<Home>,
     pub(crate) stream: TcpStream,
+    pub(crate) filter: Option<Box<dyn Filter>>,
     pub(crate) peer: SocketAddr,
     pub(crate) connection: Box<Connection>,
     /// What is left of a response; without it, a request is to be answered.
     pub(crate) remainder: Option<Remainder>,
+}
+
+/// A client that comes back to its loop.
+pub(crate) struct Back {
+    pub(crate) stream: TcpStream,
+    pub(crate) filter: Option<Box<dyn Filter>>,
+    pub(crate) connection: Box<Connection>,
+}
+
+/// What loops and workers tell a loop.
+pub(crate) enum Message {
+    /// A worker has done what it could, and gives the client back; without one, the connection has ended.
+    Back(Token, Option<Back>),
+    /// A client has connected, and this loop should take it.
+    Arrived(TcpStream, SocketAddr),
+    /// A client has connected, and should have the place of the idlest client of this loop.
+    Exchanged(TcpStream, SocketAddr),
 }
 
 /// The loop to which a client goes back.
@@ -111,10 +127,10 @@ impl Workers {
 
     /// Does a job, and sends the client back to its loop.
     fn wait_for(&self, job: Job) {
-        let Job { token, home, stream, peer, mut connection, remainder } = job;
-        let done = self.serve(&stream, peer, &mut connection, remainder);
+        let Job { token, home, stream, mut filter, peer, mut connection, remainder } = job;
+        let done = self.serve(&stream, &mut filter, peer, &mut connection, remainder);
         let back = match done {
-            Ok(()) => Some((stream, connection)),
+            Ok(()) => Some(Back { stream, filter, connection }),
             Err(error) => {
                 reset(&stream);
                 self.driven.tell_of_failure(peer, &error);
@@ -127,11 +143,13 @@ impl Workers {
     fn serve(
         &self,
         stream: &TcpStream,
+        filter: &mut Option<Box<dyn Filter>>,
         peer: SocketAddr,
         connection: &mut Connection,
         remainder: Option<Remainder>,
     ) -> io::Result<()> {
-        blocking(stream, |transport| {
+        let filter = filter.as_mut().map(|filter| filter.as_mut() as &mut dyn Filter);
+        blocking_through(stream, filter, |transport| {
             match remainder {
                 Some(remainder) => connection.write_remainder(remainder, transport),
                 None => self.driven.with_handler(peer, |it| connection.answer(it, transport)),

@@ -14,13 +14,14 @@ use crate::content::site::Site;
 use crate::message::refused::Refused;
 use crate::message::response::Response;
 use crate::message::target::{Rest, location};
+use crate::protocol::filter::Filter;
 use crate::protocol::limits::Limits;
 use crate::protocol::request::Request;
 use crate::serve::access_log::RequestLog;
 use crate::serve::clock::now;
 use crate::serve::log;
-use crate::serve::service::{AtStop, Driven, Service};
-use crate::serve::stop::on_stop;
+use crate::serve::service::{AtStop, Driven, NewFilter, Service};
+use crate::serve::stop::{AtHangup, on_signals};
 use crate::transport::listener::Listener;
 
 /// A function that answers requests.
@@ -77,6 +78,8 @@ pub struct App {
     layers: Vec<Box<Middleware>>,
     cors: Cors,
     at_stop: Vec<AtStop>,
+    filters: Option<Box<NewFilter>>,
+    at_hangup: Option<AtHangup>,
     /// What is wrong with the routes.
     fault: Option<String>,
 }
@@ -103,6 +106,8 @@ impl App {
             layers: Vec::new(),
             cors: Cors::default(),
             at_stop: Vec::new(),
+            filters: None,
+            at_hangup: None,
             fault: None,
         }
     }
@@ -212,6 +217,16 @@ impl App {
         self.at_stop.push(Box::new(call));
     }
 
+    /// Puts a filter between each socket and its conversation, such as TLS. From stage 22.
+    pub fn through(&mut self, new_filter: impl Fn() -> Box<dyn Filter> + Send + Sync + 'static) {
+        self.filters = Some(Box::new(new_filter));
+    }
+
+    /// Calls a function when the program gets the signal SIGHUP, which otherwise asks it to stop. From stage 23.
+    pub fn at_hangup(&mut self, call: impl Fn() + Send + Sync + 'static) {
+        self.at_hangup = Some(Box::new(call));
+    }
+
     /// Serves the files of a directory below a prefix, as a web site: `/static/a.css` is `a.css`, with its type, and not
     /// sent to whoever has it; `/static/` is its `index.html`. From stage 21.
     ///
@@ -290,10 +305,24 @@ impl App {
 
     /// Answers the requests that reach a service, until the program is asked to stop. Bodies that are compressed are
     /// unpacked. From stage 18.
-    pub(crate) fn serve(self, service: Service) -> io::Result<()> {
+    pub(crate) fn serve(mut self, service: Service) -> io::Result<()> {
         let service = service.unpacking();
-        on_stop(service.stopper())?;
+        self.heed_signals(&service)?;
         self.run(service).map(drop)
+    }
+
+    /// Has a service stopped by the signals that ask for that.
+    pub(crate) fn heed_signals(&mut self, service: &Service) -> io::Result<()> {
+        on_signals(service.stopper(), self.at_hangup.take())
+    }
+
+    /// Gives a service what it needs from here beside the routes.
+    fn complete(&mut self, service: Service) -> Service {
+        let service = service.calling_at_stop(std::mem::take(&mut self.at_stop));
+        match self.filters.take() {
+            Some(new_filter) => service.through(new_filter),
+            None => service,
+        }
     }
 
     /// Answers the requests that reach a service, until it is stopped: see [`Service::run`].
@@ -303,7 +332,7 @@ impl App {
     /// As [`App::checked`]. The service does not start then.
     pub fn run(self, service: Service) -> io::Result<bool> {
         let mut app = self.checked()?;
-        let service = service.calling_at_stop(std::mem::take(&mut app.at_stop));
+        let service = app.complete(service);
         Ok(service.run(move |request| Ok(app.answer(request))))
     }
 
@@ -315,7 +344,7 @@ impl App {
     /// As [`App::checked`].
     pub fn driven(self, service: Service) -> io::Result<Driven> {
         let mut app = self.checked()?;
-        let service = service.calling_at_stop(std::mem::take(&mut app.at_stop));
+        let service = app.complete(service);
         let app = Arc::new(app);
         let asked = Arc::clone(&app);
         Ok(service.driven(move |request| Ok(app.answer(request)), move |it| asked.may_wait(it)))

@@ -211,13 +211,24 @@ impl FilePart {
     }
 }
 
+impl FilePart {
+    /// Reads the next bytes, and leaves it to [`FilePart::advance`] to go past them. From stage 22.
+    ///
+    /// # Errors
+    ///
+    /// When the file cannot be read.
+    pub fn peek(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        let most = usize::try_from(self.left()).unwrap_or(usize::MAX).min(buffer.len());
+        read_at(&self.file, &mut buffer[..most], self.position)
+    }
+}
+
 impl Read for FilePart {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let most = usize::try_from(self.left()).unwrap_or(usize::MAX).min(buffer.len());
-        if most == 0 {
+        if self.left() == 0 || buffer.is_empty() {
             return Ok(0);
         }
-        let count = read_at(&self.file, &mut buffer[..most], self.position)?;
+        let count = self.peek(buffer)?;
         self.advance(count).map(|()| count)
     }
 }

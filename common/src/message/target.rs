@@ -49,6 +49,15 @@ impl<'a> Target<'a> {
     /// 400 when the target has none of these forms, when its path has a character that must be
     /// escaped, and when a `%` is not followed by two hexadecimal digits. The query is not checked.
     pub fn parse(method: &str, target: &'a str) -> Result<Target<'a>, Refused> {
+        Target::parse_with(HTTP, method, target)
+    }
+
+    /// Parses as [`Target::parse`] does, but a URL may have one of these schemes. From stage 22.
+    pub(crate) fn parse_with(
+        schemes: &[&str],
+        method: &str,
+        target: &'a str,
+    ) -> Result<Target<'a>, Refused> {
         if method == "CONNECT" {
             return Target::authority_form(target);
         }
@@ -56,7 +65,7 @@ impl<'a> Target<'a> {
         if method == "OPTIONS" && target == "*" {
             return Ok(Target { path: Rest(""), first: target.into(), rest: None, query });
         }
-        let path = if before.starts_with('/') { before } else { path_of_url(before)? };
+        let path = if before.starts_with('/') { before } else { path_of_url(before, schemes)? };
         let has_escapes = check(path)?;
         let path = path.strip_prefix('/').unwrap_or(path);
         let (first, rest) = split_at(path, b'/');
@@ -105,16 +114,39 @@ fn split_at(text: &str, separator: u8) -> (&str, Option<&str>) {
 }
 
 /// Returns the path of `http://host/path`, or `/` if the path is missing.
-fn path_of_url(url: &str) -> Result<&str, Refused> {
+fn path_of_url<'a>(url: &'a str, schemes: &[&str]) -> Result<&'a str, Refused> {
     let (scheme, rest) = url.split_once("://").ok_or(NO_PATH)?;
     let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
-    if !scheme.eq_ignore_ascii_case("http") || !is_authority(authority.as_bytes()) {
+    let is_known = schemes.iter().any(|known| scheme.eq_ignore_ascii_case(known));
+    if !is_known || !is_authority(authority.as_bytes()) {
         return Err(NO_PATH);
     }
     Ok(if path.is_empty() { "/" } else { path })
 }
 
 const NO_PATH: Refused = bad_request("the request target is neither a path nor an http:// URL");
+
+/// The scheme of a server without TLS.
+pub(crate) const HTTP: &[&str] = &["http"];
+
+/// The schemes of a server with TLS.
+pub(crate) const HTTP_AND_HTTPS: &[&str] = &["http", "https"];
+
+/// Returns the authority that a target names, if it is a URL. Its syntax has been checked.
+pub(crate) fn authority_of(target: &str) -> Option<&str> {
+    if target.starts_with('/') {
+        return None;
+    }
+    target.split_once("://")?.1.split(['/', '?']).next()
+}
+
+/// Returns the host of an authority, without its port, and without the brackets of an IPv6 address.
+pub(crate) fn host_of(authority: &str) -> &str {
+    match authority.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        Some((address, _)) => address,
+        None => split_at(authority, b':').0,
+    }
+}
 
 impl<'a> Rest<'a> {
     /// A path whose escapes are known to be valid.
@@ -445,6 +477,32 @@ mod tests {
         ] {
             assert_eq!(location(path, query), expected, "{path}");
         }
+    }
+
+    #[test]
+    fn a_url_names_an_authority_and_that_a_host() {
+        for (target, authority) in [
+            ("/a", None),
+            ("//a/b", None),
+            ("*", None),
+            ("http://a", Some("a")),
+            ("HTTPS://a:1/b?c", Some("a:1")),
+            ("https://a?b/c", Some("a")),
+        ] {
+            assert_eq!(authority_of(target), authority, "{target}");
+        }
+        for (authority, host) in [
+            ("a", "a"),
+            ("a:80", "a"),
+            ("[::1]", "::1"),
+            ("[::1]:80", "::1"),
+            ("1.2.3.4:5", "1.2.3.4"),
+        ] {
+            assert_eq!(host_of(authority), host);
+        }
+        assert!(Target::parse("GET", "https://a/b").is_err(), "nobody has spoken TLS");
+        let target = Target::parse_with(HTTP_AND_HTTPS, "GET", "HTTPS://a/b").expect("it is known");
+        assert_eq!(target.path().raw(), "b");
     }
 
     #[test]

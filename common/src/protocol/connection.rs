@@ -1,6 +1,7 @@
 //! The conversation with one client, without its socket (stage 12's lasting form).
 
 use std::io::{self, Read, Write};
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::message::body::Framing;
@@ -9,8 +10,9 @@ use crate::message::refused::Refused;
 use crate::message::remainder::{Ready, Remainder};
 use crate::message::response::{Recipient, Response};
 use crate::message::stream::Stream;
-use crate::message::target::Target;
+use crate::message::target::{HTTP, HTTP_AND_HTTPS, Target};
 use crate::protocol::buffer::Buffer;
+use crate::protocol::filter::Authority;
 use crate::protocol::limits::{Limits, TimeBudget};
 use crate::protocol::persistence::{self, Then};
 use crate::protocol::request::{Message, Request, Rules, interpret};
@@ -77,6 +79,8 @@ pub struct Connection {
     /// Whether the client sends no more: it has closed its side of the connection, or it has asked for its end with a
     /// request that had a small response, and all that it sent before has been read.
     client_has_ended: bool,
+    /// Whom the client has been shown that this server is.
+    authority: Option<Arc<dyn Authority>>,
 }
 
 /// The phase of a conversation.
@@ -128,6 +132,7 @@ impl Connection {
             phase: Phase::Idle,
             budget: TimeBudget::fixed(limits.idle_timeout),
             client_has_ended: false,
+            authority: None,
         }
     }
 
@@ -139,6 +144,12 @@ impl Connection {
         self.phase = Phase::Idle;
         self.budget = TimeBudget::fixed(self.limits.idle_timeout);
         self.client_has_ended = false;
+        self.authority = None;
+    }
+
+    /// Refuses requests for others with 421. `None` if the client does not know whom it has reached. From stage 22.
+    pub fn answer_for(&mut self, authority: Option<Arc<dyn Authority>>) {
+        self.authority = authority;
     }
 
     /// Returns what is needed next. Asking again changes nothing.
@@ -271,7 +282,7 @@ impl Connection {
         let head = self.parser.head(bytes);
         let budget = TimeBudget::with_rate(self.limits.body_timeout);
         let mut line = Line { transport, outbox: &mut self.outbox, budget };
-        match checked(&head, self.rules, &self.limits) {
+        match checked(&head, self.rules, &self.limits, self.authority.as_deref()) {
             Ok(meaning) => {
                 let limit = self.limits.max_body;
                 let message = Message::new(head, meaning, self.rules, window, &mut line, limit);
@@ -406,7 +417,8 @@ impl Connection {
     fn begin_answer(&mut self, length: usize, handler: &dyn Handler) -> Option<(Remainder, Then)> {
         let (bytes, window) = self.buffer.split(length);
         let head = self.parser.head(bytes);
-        let meaning = match checked(&head, self.rules, &self.limits) {
+        let authority = self.authority.as_deref();
+        let meaning = match checked(&head, self.rules, &self.limits, authority) {
             Ok(meaning) => meaning,
             Err(refused) => {
                 let response = handler.refuse(refused, bytes);
@@ -521,10 +533,15 @@ fn checked<'a>(
     head: &Head<'a>,
     rules: Rules,
     limits: &Limits,
+    authority: Option<&dyn Authority>,
 ) -> Result<(Target<'a>, Framing), Refused> {
-    let meaning = interpret(head, rules)?;
+    let schemes = if authority.is_some() { HTTP_AND_HTTPS } else { HTTP };
+    let meaning = interpret(head, rules, schemes)?;
     if rules != Rules::Sound {
         rules::check_all(head, meaning.1, rules, limits.max_body)?;
+    }
+    if let Some(authority) = authority {
+        rules::check_authority(head, authority)?;
     }
     Ok(meaning)
 }

@@ -15,7 +15,7 @@ use crate::message::refused::{Refused, bad_request};
 use crate::message::request_id::RequestId;
 use crate::message::response::{Recipient, Response};
 use crate::message::stream::Stream;
-use crate::message::target::{Rest, Target};
+use crate::message::target::{Rest, Target, authority_of, host_of, location};
 use crate::protocol::buffer::Window;
 
 /// A request whose head has arrived and is valid. Its body may still be arriving.
@@ -84,14 +84,22 @@ pub(crate) enum Rules {
 pub(crate) fn interpret<'a>(
     head: &Head<'a>,
     rules: Rules,
+    schemes: &[&str],
 ) -> Result<(Target<'a>, Framing), Refused> {
-    let target = Target::parse(head.method, head.target)?;
+    let target = Target::parse_with(schemes, head.method, head.target)?;
     match body::framing(head)? {
         Framing::Chunked if rules == Rules::Sound => {
             Err(Refused { status: 501, why: "this server does not decode transfer codings" })
         }
         framing => Ok((target, framing)),
     }
+}
+
+/// Returns the host that a head is for, without its port.
+pub(crate) fn host<'a>(head: &Head<'a>) -> Option<&'a str> {
+    let field = head.headers.known(Known::Host).next();
+    let field = field.and_then(|value| std::str::from_utf8(value).ok());
+    authority_of(head.target).or(field).map(host_of)
 }
 
 impl<'a> Message<'a> {
@@ -147,6 +155,17 @@ impl<'a> Request<'a> {
     /// Returns the target as the client sent it, such as `/echo/a%20b?c=d`, or `*`.
     pub fn target(&self) -> &'a str {
         self.message.head.target
+    }
+
+    /// Returns the host that the request is for, without its port: that of the target, if it is a URL, or else that of
+    /// the `Host` field (RFC 9112, section 3.2.2). From stage 22.
+    pub fn host(&self) -> Option<&'a str> {
+        host(&self.message.head)
+    }
+
+    /// Returns the path and the query, as they stand in a URL. From stage 22.
+    pub fn relative_url(&self) -> String {
+        location(self.full_path().raw(), self.query_string())
     }
 
     /// Returns what follows the `?` of the target, as the client sent it.

@@ -6,7 +6,8 @@ use crate::message::head::{Head, Version};
 use crate::message::headers::Known;
 use crate::message::refused::{Refused, bad_request};
 use crate::message::target::is_authority;
-use crate::protocol::request::{Request, Rules};
+use crate::protocol::filter::Authority;
+use crate::protocol::request::{Request, Rules, host};
 
 /// Refuses a request that breaks a rule of the protocol, or asks for something that this server does not
 /// do, whatever the resource.
@@ -36,6 +37,18 @@ pub(crate) fn check_all(
         _ => Ok(()),
     }
 }
+
+/// Refuses a request for somebody else than whom the server has shown to be on this connection (RFC 9110, section
+/// 7.4).
+pub(crate) fn check_authority(head: &Head, authority: &dyn Authority) -> Result<(), Refused> {
+    match host(head) {
+        Some(host) if !authority.covers(host) => Err(MISDIRECTED),
+        _ => Ok(()),
+    }
+}
+
+const MISDIRECTED: Refused =
+    Refused { status: 421, why: "the certificate of this connection is not for this host" };
 
 fn check_rest(head: &Head, rules: Rules) -> Result<(), Refused> {
     check_host(head)?;

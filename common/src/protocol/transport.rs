@@ -38,6 +38,16 @@ pub trait Transport {
     /// When the connection is broken.
     fn send(&mut self, bytes: &[u8], time: Duration) -> io::Result<Transfer>;
 
+    /// Sends what has been taken and is still held back, waiting up to `time`. From stage 22.
+    ///
+    /// # Errors
+    ///
+    /// When the connection is broken.
+    fn flush(&mut self, time: Duration) -> io::Result<Transfer> {
+        let _ = time;
+        Ok(Transfer { bytes: Some(0), waited: Duration::ZERO })
+    }
+
     /// Sends some of the bytes that are left of a part of a file, waiting up to `time`. 0 bytes mean that the
     /// file has ended. The caller advances the part.
     ///
@@ -130,6 +140,8 @@ pub(crate) struct Outbox {
     /// Whether the transport has borrowed them, and may send them at any moment.
     are_lent: bool,
     has_sent: bool,
+    /// Whether the transport may hold back some of what it has taken.
+    is_held_back: bool,
     /// Whether sending has failed. How much has arrived is unknown then, so nothing may follow.
     is_broken: bool,
 }
@@ -137,7 +149,14 @@ pub(crate) struct Outbox {
 impl Outbox {
     pub(crate) fn new(send_timeout: Duration) -> Outbox {
         let budget = TimeBudget::with_rate(send_timeout);
-        Outbox { bytes: Vec::new(), budget, are_lent: false, has_sent: false, is_broken: false }
+        Outbox {
+            bytes: Vec::new(),
+            budget,
+            are_lent: false,
+            has_sent: false,
+            is_held_back: false,
+            is_broken: false,
+        }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -209,14 +228,17 @@ impl Outbox {
     /// Sends all pending bytes.
     pub(crate) fn flush(&mut self, transport: &mut dyn Transport) -> io::Result<()> {
         self.take_back(transport)?;
-        if self.is_empty() {
-            return Ok(());
+        if !self.is_empty() {
+            let mut bytes = std::mem::take(&mut self.bytes);
+            self.send(&bytes, transport)?;
+            bytes.clear();
+            bytes.shrink_to(MAX_KEPT);
+            self.bytes = bytes;
         }
-        let mut bytes = std::mem::take(&mut self.bytes);
-        self.send(&bytes, transport)?;
-        bytes.clear();
-        bytes.shrink_to(MAX_KEPT);
-        self.bytes = bytes;
+        if self.is_held_back {
+            self.attempt(|time| transport.flush(time))?;
+            self.is_held_back = false;
+        }
         Ok(())
     }
 
@@ -237,7 +259,7 @@ impl Outbox {
         if self.is_broken {
             return Err(io::ErrorKind::BrokenPipe.into());
         }
-        self.has_sent = true;
+        (self.has_sent, self.is_held_back) = (true, true);
         let outcome = within_slices(&mut self.budget, transfer);
         // If a file cannot be sent in this way, none of it has been sent.
         let is_harmless = |error: &io::Error| error.kind() == io::ErrorKind::Unsupported;

@@ -8,6 +8,7 @@ use crate::message::head::{HeadParser, Version};
 use crate::message::refused::Refused;
 use crate::message::response::{Recipient, Response};
 use crate::message::stream::Stream;
+use crate::message::target::HTTP;
 use crate::protocol::buffer::Buffer;
 use crate::protocol::persistence::{self, Then};
 use crate::protocol::request::{Message, Request, Rules, interpret};
@@ -99,10 +100,10 @@ pub fn read_request<T>(
 ) -> io::Result<T> {
     let (parser, length) = parse_head(stream, buffer)?;
     // A head that is refused stays in the buffer, for the log.
-    interpret(&parser.head(buffer.bytes()), Rules::Sound)?;
+    interpret(&parser.head(buffer.bytes()), Rules::Sound, HTTP)?;
     let (bytes, window) = buffer.split(length);
     let head = parser.head(bytes);
-    let meaning = interpret(&head, Rules::Sound)?;
+    let meaning = interpret(&head, Rules::Sound, HTTP)?;
     let message = Message::new(head, meaning, Rules::Sound, window, stream, MAX_BODY);
     Ok(answer(&message.request()))
 }

@@ -26,6 +26,11 @@ impl<'s> Lending<'s> {
     pub(crate) fn new(tcp: Tcp<'s>, stream: &'s Arc<TcpStream>, helper: &'s Helper) -> Lending<'s> {
         Lending { tcp, stream, helper, loan: None }
     }
+
+    /// Returns the connection.
+    pub(crate) fn tcp(&mut self) -> &mut Tcp<'s> {
+        &mut self.tcp
+    }
 }
 
 impl Transport for Lending<'_> {
@@ -37,6 +42,10 @@ impl Transport for Lending<'_> {
         self.tcp.send(bytes, time)
     }
 
+    fn flush(&mut self, time: Duration) -> io::Result<Transfer> {
+        self.tcp.flush(time)
+    }
+
     fn send_file(&mut self, part: &FilePart, time: Duration) -> io::Result<Transfer> {
         self.tcp.send_file(part, time)
     }
@@ -46,6 +55,9 @@ impl Transport for Lending<'_> {
     }
 
     fn lend(&mut self, bytes: &mut Vec<u8>) -> bool {
+        if self.tcp.has_filter() {
+            return false; // the helper would send the bytes as they are
+        }
         if self.loan.is_none() {
             self.loan = self.helper.loan(self.stream);
         }

@@ -13,6 +13,7 @@ use crate::message::head::Version;
 use crate::message::refused::Refused;
 use crate::message::response::{Recipient, Response, has_no_descriptor};
 use crate::protocol::connection::{Closing, Connection, Handler, Need};
+use crate::protocol::filter::Filter;
 use crate::protocol::limits::Limits;
 use crate::protocol::request::Request;
 use crate::protocol::rules::UNKNOWN_CODING;
@@ -53,6 +54,7 @@ pub struct Service {
     shared: Arc<Shared>,
     /// What is called at a stop, before the requests that are being answered are waited for.
     at_stop: Vec<AtStop>,
+    filters: Option<Box<NewFilter>>,
 }
 
 /// A function that is called at a stop.
@@ -80,7 +82,16 @@ struct Shared {
     alarms: Mutex<Vec<Box<dyn Fn() + Send>>>,
 }
 
-/// The function that answers requests.
+/// What makes the filter of a connection.
+pub(crate) type NewFilter = dyn Fn() -> Box<dyn Filter> + Send + Sync;
+
+/// What a service does with its connections.
+struct Program {
+    /// The function that answers requests.
+    route: Box<Route>,
+    filters: Option<Box<NewFilter>>,
+}
+
 type Route = dyn Fn(&Request) -> io::Result<Response> + Send + Sync;
 
 impl Service {
@@ -124,7 +135,7 @@ impl Service {
             stops: Condvar::new(),
             alarms: Mutex::default(),
         };
-        Ok(Service { shared: Arc::new(shared), at_stop: Vec::new() })
+        Ok(Service { shared: Arc::new(shared), at_stop: Vec::new(), filters: None })
     }
 
     /// Sets whether only those requests are logged that are refused or fail.
@@ -144,6 +155,15 @@ impl Service {
     pub fn unpacking(mut self) -> Service {
         self.shared().unpacks = true;
         self
+    }
+
+    /// Puts a filter between each socket and its conversation, such as TLS. From stage 22.
+    #[must_use]
+    pub fn through(
+        self,
+        new_filter: impl Fn() -> Box<dyn Filter> + Send + Sync + 'static,
+    ) -> Service {
+        Service { filters: Some(Box::new(new_filter)), ..self }
     }
 
     fn logging(mut self, lines: Lines) -> Service {
@@ -180,7 +200,7 @@ impl Service {
     /// afterwards is a mistake, and panics. A second call makes the service
     /// stop without waiting for requests. The function needs no thread and no descriptor, and does not
     /// block.
-    pub fn stopper(&self) -> impl Fn() + Send + use<> {
+    pub fn stopper(&self) -> impl Fn() + Send + Sync + use<> {
         let shared = Arc::clone(&self.shared);
         move || shared.stop()
     }
@@ -195,10 +215,10 @@ impl Service {
         self,
         route: impl Fn(&Request) -> io::Result<Response> + Send + Sync + 'static,
     ) -> bool {
-        let Service { shared, at_stop } = self;
+        let Service { shared, at_stop, filters } = self;
         shared.tell_of_start();
-        let route: Arc<Route> = Arc::new(route);
-        while !shared.is_stopping.load(Ordering::Acquire) && !start_worker(&shared, &route) {
+        let program = Arc::new(Program { route: Box::new(route), filters });
+        while !shared.is_stopping.load(Ordering::Acquire) && !start_worker(&shared, &program) {
             thread::sleep(crate::serve::threads::PAUSE); // there may be a thread then
         }
         shared.wait_for_stop(at_stop);
@@ -215,11 +235,11 @@ impl Service {
         route: impl Fn(&Request) -> io::Result<Response> + Send + Sync + 'static,
         may_wait: impl Fn(&Request) -> bool + Send + Sync + 'static,
     ) -> Driven {
-        let Service { shared, at_stop } = self;
+        let Service { shared, at_stop, filters } = self;
         Driven {
             shared,
             at_stop: Mutex::new(at_stop),
-            route: Arc::new(route),
+            program: Arc::new(Program { route: Box::new(route), filters }),
             may_wait: Box::new(may_wait),
         }
     }
@@ -230,7 +250,7 @@ impl Service {
 pub struct Driven {
     shared: Arc<Shared>,
     at_stop: Mutex<Vec<AtStop>>,
-    route: Arc<Route>,
+    program: Arc<Program>,
     may_wait: Box<dyn Fn(&Request) -> bool + Send + Sync>,
 }
 
@@ -257,18 +277,19 @@ impl Driven {
         self.shared.connection()
     }
 
+    /// Creates the filter of a connection, if it needs one. From stage 22.
+    pub fn filter(&self) -> Option<Box<dyn Filter>> {
+        self.program.filter()
+    }
+
     /// Calls a function with what answers the requests of this client.
     pub fn with_handler<T>(&self, peer: SocketAddr, call: impl FnOnce(&dyn Handler) -> T) -> T {
-        self.shared.with_handler(peer, &self.route, &self.may_wait, call)
+        self.shared.with_handler(peer, &self.program, &self.may_wait, call)
     }
 
     /// Returns the answer to a client for whom there is no place, and writes a line about it.
     pub fn refusal(&self, peer: SocketAddr) -> Vec<u8> {
-        let response = refusal_when_full(peer);
-        let recipient = Recipient { version: Version::Http11, wants_head_only: false };
-        let mut bytes = Vec::new();
-        let _ = response.begin(recipient, "close", &mut bytes).end(Ok(()));
-        bytes
+        refusal_when_full(peer)
     }
 
     /// Calls a function each time the service is asked to stop, in the thread that asks.
@@ -310,11 +331,21 @@ impl Driven {
 
     /// Writes a line about a connection that has ended badly.
     pub fn tell_of_failure(&self, peer: SocketAddr, error: &io::Error) {
-        log(format_args!("{peer} {error}"));
+        self.shared.tell_of_failure(peer, error);
+    }
+}
+
+impl Program {
+    fn filter(&self) -> Option<Box<dyn Filter>> {
+        self.filters.as_ref().map(|new_filter| new_filter())
     }
 }
 
 impl Shared {
+    fn tell_of_failure(&self, peer: SocketAddr, error: &io::Error) {
+        log(format_args!("{peer} {error}"));
+    }
+
     fn stop(&self) {
         if self.is_stopping.swap(true, Ordering::AcqRel) {
             self.is_urgent.store(true, Ordering::Relaxed);
@@ -367,12 +398,12 @@ impl Shared {
     fn with_handler<T>(
         &self,
         peer: SocketAddr,
-        route: &Arc<Route>,
+        program: &Arc<Program>,
         may_wait: &dyn Fn(&Request) -> bool,
         use_it: impl FnOnce(&dyn Handler) -> T,
     ) -> T {
         let answer = |request: Result<&Request, Refused>| {
-            let response = finish(call(route, request));
+            let response = finish(call(program, request));
             let is_stopping = self.is_stopping.load(Ordering::Relaxed);
             if is_stopping { response.last() } else { response }
         };
@@ -397,9 +428,9 @@ impl Shared {
 }
 
 /// Starts a thread that accepts connections and serves them. Returns whether it was started.
-fn start_worker(shared: &Arc<Shared>, route: &Arc<Route>) -> bool {
-    let (shared, route) = (Arc::clone(shared), Arc::clone(route));
-    thread::Builder::new().spawn(move || work(&shared, &route)).is_ok()
+fn start_worker(shared: &Arc<Shared>, program: &Arc<Program>) -> bool {
+    let (shared, program) = (Arc::clone(shared), Arc::clone(program));
+    thread::Builder::new().spawn(move || work(&shared, &program)).is_ok()
 }
 
 /// Accepts a connection, serves it, and accepts the next one. While this thread serves, another one has
@@ -407,14 +438,14 @@ fn start_worker(shared: &Arc<Shared>, route: &Arc<Route>) -> bool {
 ///
 /// So a connection is never handed from one thread to another, which would take longer than to answer a
 /// small request.
-fn work(shared: &Arc<Shared>, route: &Arc<Route>) {
+fn work(shared: &Arc<Shared>, program: &Arc<Program>) {
     let mut connection = shared.connection();
     while let Some(accepted) = shared.accept() {
         match accepted {
             Ok((stream, peer)) => {
                 let none_waiting = shared.waiting.load(Ordering::Acquire) == 0;
-                let has_successor = !none_waiting || start_worker(shared, route);
-                let arrival = Arrival { stream: Arc::new(stream), peer, shared, route };
+                let has_successor = !none_waiting || start_worker(shared, program);
+                let arrival = Arrival { stream: Arc::new(stream), peer, shared, program };
                 arrival.admit(has_successor, &mut connection);
             }
             // No client has connected in time: the listener has the timeouts of its connections.
@@ -437,7 +468,7 @@ struct Arrival<'s> {
     stream: Arc<TcpStream>,
     peer: SocketAddr,
     shared: &'s Shared,
-    route: &'s Arc<Route>,
+    program: &'s Arc<Program>,
 }
 
 impl Arrival<'_> {
@@ -467,14 +498,17 @@ impl Arrival<'_> {
     }
 
     fn send_503(&self, has_time: bool) -> io::Result<()> {
-        let response = refusal_when_full(self.peer);
-        let recipient = Recipient { version: Version::Http11, wants_head_only: false };
-        self.stream.set_write_timeout(Some(REFUSAL_TIMEOUT))?;
-        response.write_to(recipient, "close", &mut tcp::Plain(&self.stream))?;
-        tcp::close_gently(
-            &self.stream,
-            if has_time { REFUSAL_TIMEOUT } else { REFUSAL_TIMEOUT / 20 },
-        );
+        let time = if has_time { REFUSAL_TIMEOUT } else { REFUSAL_TIMEOUT / 20 };
+        let mut filter = self.program.filter();
+        let mut tcp = Tcp::new(&self.stream).through(borrowed(&mut filter));
+        match tcp.open(time) {
+            Err(error) if Refused::inside(&error).is_none() => return Err(error),
+            _ => {}
+        }
+        // It is the first that is sent, so there is room for it.
+        tcp.send(&refusal_when_full(self.peer), REFUSAL_TIMEOUT)?;
+        tcp.close();
+        tcp::close_gently(&self.stream, time);
         Ok(())
     }
 
@@ -482,14 +516,52 @@ impl Arrival<'_> {
     /// connection.
     fn serve(self, place: Place, connection: &mut Connection) -> io::Result<()> {
         connection.restart();
-        let tcp = Tcp::prepared(&self.stream);
+        let mut filter = self.program.filter();
+        let mut tcp = Tcp::prepared(&self.stream).through(borrowed(&mut filter));
+        if !self.open(&mut tcp, connection, &place) {
+            self.shared.helper.close_gently(Arc::clone(&self.stream), place);
+            return Ok(());
+        }
         let mut transport = Lending::new(tcp, &self.stream, &self.shared.helper);
         let talk = |handler: &dyn Handler| talk(connection, &mut transport, handler, &place);
-        let ended = self.shared.with_handler(self.peer, self.route, &|_| true, talk);
-        if let Closing::Lingering = ended? {
+        let ended = self.shared.with_handler(self.peer, self.program, &|_| true, talk)?;
+        transport.tcp().close();
+        if let Closing::Lingering = ended {
             self.shared.helper.close_gently(Arc::clone(&self.stream), place);
         }
         Ok(())
+    }
+}
+
+impl Arrival<'_> {
+    /// Lets the filter, if there is one, do what it needs before the conversation. Returns whether that can begin. If
+    /// not, the log has a line about it.
+    fn open(&self, tcp: &mut Tcp, connection: &mut Connection, place: &Place) -> bool {
+        if !tcp.has_filter() {
+            return true;
+        }
+        place.mark_idle(); // it may be evicted in favour of a new client
+        match tcp.open(self.shared.limits.head_timeout) {
+            Ok(authority) => connection.answer_for(authority),
+            Err(error) => match Refused::inside(&error) {
+                Some(refused) => connection.refuse(refused),
+                // Who leaves before anything has been said is worth no line.
+                None if error.kind() == io::ErrorKind::UnexpectedEof => return false,
+                None => {
+                    self.shared.tell_of_failure(self.peer, &error);
+                    return false;
+                }
+            },
+        }
+        true
+    }
+}
+
+/// The filter in a box, if there is one, for a while.
+fn borrowed(filter: &mut Option<Box<dyn Filter>>) -> Option<&mut dyn Filter> {
+    match filter {
+        Some(filter) => Some(filter.as_mut()),
+        None => None,
     }
 }
 
@@ -497,10 +569,13 @@ const FULL: Refused =
     Refused { status: 503, why: "there are too many clients here; try again soon" };
 
 /// The answer to a client for whom there is no place. Writes a line about it.
-fn refusal_when_full(peer: SocketAddr) -> Response {
+fn refusal_when_full(peer: SocketAddr) -> Vec<u8> {
     let response = finish(Response::refused(FULL)).header("Retry-After", "1");
     log(format_args!("{peer} {}", response.summary()));
-    response
+    let recipient = Recipient { version: Version::Http11, wants_head_only: false };
+    let mut bytes = Vec::new();
+    let _ = response.begin(recipient, "close", &mut bytes).end(Ok(()));
+    bytes
 }
 
 /// Drives a connection, and tells its place at each step whether it may be evicted in favour of a new
@@ -530,13 +605,13 @@ fn talk(
 }
 
 /// Returns the route's response to a request, or the response to a refusal.
-fn call(route: &Arc<Route>, request: Result<&Request, Refused>) -> Response {
+fn call(program: &Arc<Program>, request: Result<&Request, Refused>) -> Response {
     let request = match request {
         Ok(request) => request,
         Err(refused) => return refusal(refused),
     };
     // What a panic leaves behind is not used again: the connection ends.
-    let answered = panic::catch_unwind(AssertUnwindSafe(|| route(request)));
+    let answered = panic::catch_unwind(AssertUnwindSafe(|| (program.route)(request)));
     answered
         .map(|response| response.unwrap_or_else(Response::failed))
         .unwrap_or_else(|_| Response::refused(MISTAKE))

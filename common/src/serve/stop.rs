@@ -10,15 +10,27 @@ use std::io;
 ///
 /// When the system refuses the handlers or the thread.
 pub fn on_stop(stop: impl Fn() + Send + 'static) -> io::Result<()> {
-    listen(stop)
+    on_signals(stop, None)
 }
 
+/// What is done at the signal SIGHUP.
+pub(crate) type AtHangup = Box<dyn Fn() + Send + Sync>;
+
+/// Calls `stop` as [`on_stop`] does, but if there is something else to do at SIGHUP, does that. From stage 23.
 #[cfg(unix)]
-fn listen(stop: impl Fn() + Send + 'static) -> io::Result<()> {
+pub(crate) fn on_signals(
+    stop: impl Fn() + Send + 'static,
+    at_hangup: Option<AtHangup>,
+) -> io::Result<()> {
     use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
     let heeded = [SIGINT, SIGTERM, SIGHUP].into_iter().filter(|&signal| !is_ignored(signal));
     let mut signals = signal_hook::iterator::Signals::new(heeded)?;
-    let wait = move || signals.forever().for_each(|_| stop());
+    let wait = move || {
+        signals.forever().for_each(|signal| match &at_hangup {
+            Some(call) if signal == SIGHUP => call(),
+            _ => stop(),
+        });
+    };
     std::thread::Builder::new().name("signals".to_owned()).spawn(wait).map(drop)
 }
 
@@ -39,7 +51,7 @@ fn is_ignored(signal: i32) -> bool {
 }
 
 #[cfg(windows)]
-fn listen(stop: impl Fn() + Send + 'static) -> io::Result<()> {
+pub(crate) fn on_signals(stop: impl Fn() + Send + 'static, _: Option<AtHangup>) -> io::Result<()> {
     ctrlc::set_handler(stop).map_err(io::Error::other)
 }
 

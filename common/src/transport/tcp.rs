@@ -2,6 +2,7 @@
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 #[cfg(target_os = "linux")]
@@ -11,7 +12,9 @@ use std::os::fd::AsFd;
 use {nix::libc, socket2::SockRef, std::mem::MaybeUninit};
 
 use crate::message::file::FilePart;
-use crate::message::stream::{Stream, copy_exactly};
+use crate::message::stream::copy_exactly;
+use crate::protocol::filter::{Authority, Filter, handshake_timeout};
+use crate::protocol::limits::TimeBudget;
 use crate::protocol::transport::{SLICE, Transfer, Transport};
 
 /// How long a client may be silent in a lingering close before the connection is closed.
@@ -28,9 +31,10 @@ const SHORTEST: Duration = Duration::from_millis(1);
 
 /// A blocking TCP connection. It sets a timeout of the socket only when the timeout has changed: that is
 /// a system call, which most requests can do without.
-#[derive(Debug)]
 pub(crate) struct Tcp<'s> {
     stream: &'s TcpStream,
+    /// What turns the bytes of the socket into those of the conversation.
+    filter: Option<&'s mut dyn Filter>,
     read_timeout: Option<Duration>,
     write_timeout: Option<Duration>,
 }
@@ -38,7 +42,7 @@ pub(crate) struct Tcp<'s> {
 impl<'s> Tcp<'s> {
     /// Creates a connection whose timeouts are unknown.
     pub(crate) fn new(stream: &'s TcpStream) -> Tcp<'s> {
-        Tcp { stream, read_timeout: None, write_timeout: None }
+        Tcp { stream, filter: None, read_timeout: None, write_timeout: None }
     }
 
     /// Creates a connection from a listener that has been prepared. If the connection has inherited the timeouts
@@ -46,9 +50,54 @@ impl<'s> Tcp<'s> {
     pub(crate) fn prepared(stream: &'s TcpStream) -> Tcp<'s> {
         match stream.read_timeout() {
             Ok(inherited @ Some(_)) if INHERITS => {
-                Tcp { stream, read_timeout: inherited, write_timeout: Some(SLICE) }
+                Tcp { read_timeout: inherited, write_timeout: Some(SLICE), ..Tcp::new(stream) }
             }
             _ => Tcp::new(stream),
+        }
+    }
+
+    /// Puts a filter between the socket and the conversation. From stage 22.
+    pub(crate) fn through(self, filter: Option<&'s mut dyn Filter>) -> Tcp<'s> {
+        Tcp { filter, ..self }
+    }
+
+    pub(crate) fn has_filter(&self) -> bool {
+        self.filter.is_some()
+    }
+
+    /// Does what the filter needs before the conversation can begin, which may take `time`. Returns whom the client has
+    /// been shown that this server is.
+    ///
+    /// # Errors
+    ///
+    /// `TimedOut` when the time is up, and those of [`Filter::open`].
+    pub(crate) fn open(&mut self, time: Duration) -> io::Result<Option<Arc<dyn Authority>>> {
+        let mut budget = TimeBudget::fixed(time);
+        loop {
+            let slice = budget.left().min(SLICE);
+            self.limit_reads(slice)?;
+            self.limit_writes(slice)?;
+            let Some(filter) = &mut self.filter else { return Ok(None) };
+            let mut is_open = false;
+            let step = timed(|| {
+                is_open = filter.open(&mut self.stream)?;
+                Ok(0)
+            })?;
+            if is_open {
+                return Ok(filter.authority());
+            }
+            budget.spend(step.waited);
+            if budget.left().is_zero() {
+                return Err(handshake_timeout());
+            }
+        }
+    }
+
+    /// Says goodbye, if there is a filter to do that.
+    pub(crate) fn close(&mut self) {
+        if self.filter.is_some() && self.limit_writes(SLICE).is_ok() {
+            let Some(filter) = &mut self.filter else { return };
+            filter.close(&mut self.stream);
         }
     }
 
@@ -72,15 +121,34 @@ impl<'s> Tcp<'s> {
 impl Transport for Tcp<'_> {
     fn receive(&mut self, buffer: &mut [u8], time: Duration) -> io::Result<Transfer> {
         self.limit_reads(time)?;
-        timed(|| self.stream.read(buffer))
+        match &mut self.filter {
+            None => timed(|| self.stream.read(buffer)),
+            Some(filter) => timed(|| filter.receive(&mut self.stream, buffer)),
+        }
     }
 
     fn send(&mut self, bytes: &[u8], time: Duration) -> io::Result<Transfer> {
         self.limit_writes(time)?;
-        timed(|| self.stream.write(bytes))
+        match &mut self.filter {
+            None => timed(|| self.stream.write(bytes)),
+            Some(filter) => timed(|| filter.send(&mut self.stream, bytes)),
+        }
+    }
+
+    fn flush(&mut self, time: Duration) -> io::Result<Transfer> {
+        if self.filter.is_some() {
+            self.limit_writes(time)?;
+        }
+        match &mut self.filter {
+            None => Ok(Transfer { bytes: Some(0), waited: Duration::ZERO }),
+            Some(filter) => timed(|| filter.flush(&mut self.stream).map(|()| 0)),
+        }
     }
 
     fn send_file(&mut self, part: &FilePart, time: Duration) -> io::Result<Transfer> {
+        if self.filter.is_some() {
+            return Err(io::ErrorKind::Unsupported.into());
+        }
         self.limit_writes(time)?;
         timed(|| send_part(self.stream, part))
     }
@@ -88,6 +156,9 @@ impl Transport for Tcp<'_> {
     fn has_heard_the_end(&mut self) -> bool {
         if self.limit_reads(Duration::ZERO).is_err() {
             return true;
+        }
+        if let Some(filter) = &mut self.filter {
+            return filter.has_heard_the_end(&mut self.stream);
         }
         match self.stream.peek(&mut [0]) {
             Ok(count) => count == 0,
@@ -106,32 +177,24 @@ pub fn blocking<T>(
     stream: &TcpStream,
     talk: impl FnOnce(&mut dyn Transport) -> io::Result<T>,
 ) -> io::Result<T> {
+    blocking_through(stream, None, talk)
+}
+
+/// Waits as [`blocking`] does, on a connection that may have a filter. From stage 22.
+///
+/// # Errors
+///
+/// As [`blocking`].
+pub fn blocking_through<'s, T>(
+    stream: &'s TcpStream,
+    filter: Option<&'s mut dyn Filter>,
+    talk: impl FnOnce(&mut dyn Transport) -> io::Result<T>,
+) -> io::Result<T> {
     stream.set_nonblocking(false)?;
-    let said = talk(&mut Tcp::new(stream))?;
+    let said = talk(&mut Tcp::new(stream).through(filter))?;
     stream.set_nonblocking(true)?;
     Ok(said)
 }
-
-/// A connection that is read and written as it is, with the timeouts that it has.
-pub(crate) struct Plain<'s>(pub(crate) &'s TcpStream);
-
-impl Read for Plain<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.0.read(buffer)
-    }
-}
-
-impl Write for Plain<'_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.write(bytes)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl Stream for Plain<'_> {}
 
 /// Measures how long a transfer takes. A timeout is not an error, but a transfer whose `bytes` are
 /// `None`.
