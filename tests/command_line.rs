@@ -70,6 +70,20 @@ fn a_directory_that_cannot_be_used_is_explained() -> Result<(), Failure> {
 }
 
 #[test]
+fn what_is_wrong_with_a_certificate_is_explained() -> Result<(), Failure> {
+    let pair = |certificate, key| ["--cert", certificate, "--key", key];
+    let no = "no/such/file.pem";
+    expect_refusal("stage23", &pair(no, no), &["no/such/file.pem"])?;
+    expect_refusal("stage23", &pair("README.md", "README.md"), &["README.md"])?;
+    expect_refusal("stage23", &["--http-port", "0"], &["--http-port", "--cert", "--self-signed"])?;
+    let args = ["--port", "0", "--http-port", "0", "--self-signed"];
+    expect_refusal("stage23", &args, &["--host"])?;
+    let several = [pair("a", "b"), pair("c", "d")].concat();
+    expect_refusal("stage23", &several, &["one certificate"])?;
+    expect_refusal("stage23", &[&several[..], &["--cert", "e"]].concat(), &["--cert", "--key"])
+}
+
+#[test]
 fn what_is_not_understood_is_refused() -> Result<(), Failure> {
     for stage in STAGES {
         for args in [&["--prot", "1"][..], &["--port", "65536"], &["--port", "http"], &["more"]] {

@@ -7,7 +7,8 @@ use std::process::{Command, exit};
 use harness::{cargo, repository};
 
 /// The stages that take part.
-const STAGES: [&str; 6] = ["stage06", "stage10", "stage13", "stage16", "stage19", "stage22"];
+const STAGES: [&str; 7] =
+    ["stage06", "stage10", "stage13", "stage16", "stage19", "stage22", "stage23"];
 
 fn main() {
     if env::args().any(|arg| arg == "--test") {
@@ -17,12 +18,13 @@ fn main() {
     let mut stages = vec!["build", "--release"];
     STAGES.iter().for_each(|stage| stages.extend(["--bin", stage]));
     let rivals = ["build", "--release", "--package", "rivals", "--features", "speed"];
-    let example = ["build", "--release", "--package", "event-loop", "--example", "all"];
+    let example = ["build", "--release", "--package", "tls", "--example", "all"];
     for build in [&stages[..], &rivals, &example] {
         cargo(build).unwrap_or_else(|said| panic!("{said}"));
     }
     let speed = repository().join("target/release/speed");
-    let played = Command::new(&speed).current_dir(repository()).status();
+    let args = env::args().skip(1).filter(|arg| arg != "--bench");
+    let played = Command::new(&speed).args(args).current_dir(repository()).status();
     let status = played.unwrap_or_else(|error| panic!("cannot run {}: {error}", speed.display()));
     exit(status.code().unwrap_or(1));
 }

@@ -8,7 +8,7 @@
 
 #![cfg(unix)] // the reports contain exit codes and error messages of Unix
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::env;
 use std::fs;
 use std::path::PathBuf;
@@ -16,7 +16,7 @@ use std::process::Command;
 use std::sync::{Mutex, OnceLock};
 use std::thread;
 
-use harness::{Stage, cargo, check_programs, own_command, repository};
+use harness::{Stage, cargo, check_program, own_command, repository};
 use pretty_assertions::assert_eq;
 
 /// A mistake, the stage and the check that must catch it, and the sentence that the report must contain.
@@ -493,7 +493,7 @@ const MISTAKES: &[Row] = &[
     ("live:never-forgets-a-watcher", 21, "only_so_many_may_watch", "the status is 503, not 200"),
     ("live:holds-its-watchers", 21, "lets_its_watchers_go_when_it_is_stopped", "the answer does not end within 5 seconds"),
     ("live:breaks-off", 21, "lets_its_watchers_go_when_it_is_stopped", "the answer breaks off"),
-    ("live:one-queue-for-all", 22, "thousands_of_changes_reach_all_who_watch", ", and not about number "),
+    ("live:one-queue-for-all", 22, "thousands_of_changes_reach_all_who_watch", "All of them hear of all"),
     ("looping:reads-once-for-an-event", 22, "a_flood_of_requests_is_no_reason_to_forget_others", "no answer within 5 seconds"),
     ("looping:misses-the-end", 22, "who_has_said_all_is_let_go", "your server does not close the connection"),
     ("looping:accepts-once-for-an-event", 22, "one_slow_reader_delays_nobody", "no answer within 5 seconds"),
@@ -502,11 +502,35 @@ const MISTAKES: &[Row] = &[
     ("looping:waits-in-the-loop", 22, "a_body_in_a_thousand_pieces", "no answer within 5 seconds"),
     ("looping:has-one-deadline-for-all", 22, "everybody_has_a_deadline_of_their_own", "your server does not close the connection"),
     ("looping:asks-again-and-again", 22, "who_waits_does_nothing", "ms of processor in 2 seconds"),
+    ("securing:speaks-one-version", 23, "answers_over_tls", "the handshake of TLS fails"),
+    ("securing:says-nothing-about-protocols", 23, "agrees_on_the_protocol_inside", "your server chooses nothing"),
+    ("securing:prefers-h2", 23, "agrees_on_the_protocol_inside", "your server chooses h2"),
+    ("securing:agrees-on-h2", 23, "agrees_on_the_protocol_inside", "agrees with a client that speaks only h2"),
+    ("securing:leaves-what-is-decrypted", 23, "carries_all_that_is_said", "no answer within 5 seconds"),
+    ("securing:encrypts-without-end", 23, "carries_all_that_is_said", "but the body has"),
+    ("securing:leaves-without-a-goodbye", 23, "says_goodbye", "closes the connection without a close_notify"),
+    ("securing:keeps-what-is-cut-off", 23, "keeps_nothing_that_is_cut_off", "a part of a body has been stored"),
+    ("securing:answers-all-with-tls", 23, "explains_itself_to_plain_http", "does not begin with a status line"),
+    ("securing:says-nothing-to-plain-http", 23, "explains_itself_to_plain_http", "without an answer"),
+    ("securing:refuses-plain-http-with-a-number", 23, "explains_itself_to_plain_http", "does not say that the address"),
+    ("securing:agrees-with-one-at-a-time", 23, "who_does_not_agree_delays_nobody", "does not end within 5 seconds"),
+    ("securing:waits-for-a-handshake-forever", 23, "who_does_not_agree_delays_nobody", "does not close the connection"),
+    ("securing:is-never-strict", 23, "keeps_clients_on_tls", "has no Strict-Transport-Security"),
+    ("securing:is-strict-for-no-time", 23, "keeps_clients_on_tls", "has no max-age"),
+    ("securing:is-strict-with-localhost", 23, "keeps_clients_on_tls", "Strict-Transport-Security"),
+    ("securing:is-strict-with-addresses", 23, "keeps_clients_on_tls", "Strict-Transport-Security"),
+    ("securing:is-strict-without-tls", 23, "keeps_clients_on_tls", "Strict-Transport-Security"),
+    ("securing:redirects-with-302", 23, "keeps_clients_on_tls", "302"),
+    ("securing:redirects-to-whoever-is-named", 23, "keeps_clients_on_tls", "evil.example"),
+    ("securing:redirects-without-the-query", 23, "keeps_clients_on_tls", "Location"),
+    ("securing:redirects-to-the-front-page", 23, "keeps_clients_on_tls", "Location"),
+    ("securing:redirects-challenges", 23, "keeps_clients_on_tls", "the status is 308, not 200"),
 ];
 
 /// Reports that are not kept, because they depend on timing: the answer may arrive before the reset or not, and a
 /// slow client sends more bytes or fewer.
-const UNSTEADY: [&str; 27] = [
+const UNSTEADY: [&str; 28] = [
+    "23-encrypts-without-end.carries_all_that_is_said",
     "18-another-time-format.writes_a_line_for_each_request",
     "22-one-queue-for-all.thousands_of_changes_reach_all_who_watch",
     "22-reads-once-for-an-event.a_flood_of_requests_is_no_reason_to_forget_others",
@@ -584,11 +608,8 @@ const CHOICES: &[(&str, usize, Option<&str>)] = &[
 const AT_A_TIME: usize = 16;
 
 /// The program that runs the checks of a stage.
-fn checks(stage: usize) -> &'static PathBuf {
-    static PROGRAMS: OnceLock<BTreeMap<String, PathBuf>> = OnceLock::new();
-    let programs =
-        PROGRAMS.get_or_init(|| check_programs().unwrap_or_else(|said| panic!("{said}")));
-    &programs[&format!("stage{stage:02}")]
+fn checks(stage: usize) -> PathBuf {
+    check_program(&format!("stage{stage:02}")).unwrap_or_else(|said| panic!("{said}"))
 }
 
 /// The directory with the programs of the wrong servers.
@@ -661,7 +682,7 @@ fn complaints<T: Copy + Sync + Send>(
 fn report(output: &str) -> String {
     let begin = output.find("Error: ").unwrap_or(0);
     let end = output[begin..].find("\nfailures:\n").map_or(output.len(), |length| begin + length);
-    let report = without_store(&without_directory(&without_output(output[begin..end].trim_end())));
+    let report = without_files(&without_directory(&without_output(output[begin..end].trim_end())));
     let mut report = without_ids(&without_tags(&without_date(&report)));
     for before in ["port ", "127.0.0.1:", "localhost:"] {
         let mut parts = report.split(before).map(str::to_owned);
@@ -728,13 +749,15 @@ fn without_directory(report: &str) -> String {
     format!("{before}{option}DIRECTORY{}", &rest[end..])
 }
 
-/// Replaces the file of a store, which varies, by a word.
-fn without_store(report: &str) -> String {
-    let mut parts = report.split("--store ").map(str::to_owned);
-    let first = parts.next().unwrap_or_default();
-    parts.fold(first, |text, part| {
-        let end = part.find([' ', ':', '\n']).unwrap_or(part.len());
-        format!("{text}--store FILE{}", &part[end..])
+/// Replaces the files of a store and of a certificate, which vary, by a word.
+fn without_files(report: &str) -> String {
+    ["--store ", "--cert ", "--key "].iter().fold(report.to_owned(), |report, option| {
+        let mut parts = report.split(option).map(str::to_owned);
+        let first = parts.next().unwrap_or_default();
+        parts.fold(first, |text, part| {
+            let end = part.find([' ', ':', '\n']).unwrap_or(part.len());
+            format!("{text}{option}FILE{}", &part[end..])
+        })
     })
 }
 
@@ -796,6 +819,7 @@ fn stage_before(variant: &str) -> Option<usize> {
         || variant.starts_with("caching:")
         || variant.starts_with("ranges:")
         || variant.starts_with("looping:")
+        || variant.starts_with("securing:")
         || PARTIAL.contains(&variant);
     let stages = MISTAKES.iter().filter(|(it, ..)| *it == variant).map(|(_, stage, ..)| *stage);
     stages.min().filter(|stage| *stage > 1 && !is_partial).map(|stage| stage - 1)

@@ -79,7 +79,7 @@ impl Connection {
     }
 
     /// Gives away the stream, for who needs nothing else of this.
-    pub(crate) fn into_stream(self) -> TcpStream {
+    pub fn into_stream(self) -> TcpStream {
         self.stream
     }
 

@@ -62,4 +62,4 @@ pub use failure::{Check, Failure};
 pub use flood::Flood;
 pub use serde_json::{Value, json};
 pub use server::{Server, TIMEOUT};
-pub use stages::{Rules, Stage, cargo, check_programs, repository};
+pub use stages::{Rules, Stage, cargo, check_program, repository};

@@ -5,6 +5,7 @@ use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::{Mutex, PoisonError};
 
 /// The top directory of the repository, where `SERVER` is run and which contains `stages/mine`.
 pub fn repository() -> &'static Path {
@@ -115,15 +116,33 @@ pub fn cargo(args: &[&str]) -> Result<String, String> {
     if output.status.success() { Ok(said) } else { Err(said) }
 }
 
-/// The programs that run the checks, by the names of their stages. Builds them if necessary.
+/// The program that runs the checks of a stage. Builds it if necessary, with those of all stages whose checks are in the
+/// same package: the checks of TLS have one of their own, so that nobody waits for its cryptography before they need it.
 ///
 /// # Errors
 ///
 /// With all that cargo printed, when it fails.
-pub fn check_programs() -> Result<BTreeMap<String, PathBuf>, String> {
-    let said = cargo(&["test", "--no-run", "--package", "tests", "--test", "stage*"])?;
+pub fn check_program(stage: &str) -> Result<PathBuf, String> {
+    static BUILT: Mutex<BTreeMap<String, PathBuf>> = Mutex::new(BTreeMap::new());
+    let mut built = BUILT.lock().unwrap_or_else(PoisonError::into_inner);
+    if !built.contains_key(stage) {
+        built.extend(build_checks(package_of(stage))?);
+    }
+    built.get(stage).cloned().ok_or_else(|| format!("cargo has not built the checks of {stage}"))
+}
+
+/// The package in which the checks of a stage are.
+fn package_of(stage: &str) -> &'static str {
+    let manifest = fs::read_to_string(repository().join("tests/Cargo.toml")).unwrap_or_default();
+    if manifest.contains(&format!("name = \"{stage}\"")) { "tests" } else { "secure" }
+}
+
+/// The programs that run the checks of a package, by the names of their stages.
+fn build_checks(package: &str) -> Result<BTreeMap<String, PathBuf>, String> {
+    let said = cargo(&["test", "--no-run", "--package", package, "--test", "stage*"])?;
     // Such as `  Executable stage04.rs (target/debug/deps/stage04-0123456789abcdef)`.
     let lines = said.lines().filter_map(|line| line.trim().strip_prefix("Executable "));
     let pairs = lines.filter_map(|line| line.trim_end_matches(')').split_once(".rs ("));
-    Ok(pairs.map(|(name, path)| (name.to_owned(), repository().join(path))).collect())
+    let named = pairs.map(|(file, path)| (file.rsplit('/').next().unwrap_or(file), path));
+    Ok(named.map(|(name, path)| (name.to_owned(), repository().join(path))).collect())
 }

@@ -10,12 +10,10 @@ mod screen;
 mod waiting;
 mod watch;
 
-use std::collections::BTreeMap;
 use std::io;
-use std::path::PathBuf;
 use std::process::ExitCode;
 
-use harness::{Stage, check_programs, subject};
+use harness::{Stage, check_program, subject};
 
 use checks::Findings;
 use options::Options;
@@ -37,10 +35,8 @@ fn main() -> ExitCode {
 /// Runs the chosen stages once. Returns whether there is nothing to fix.
 fn run(options: &Options) -> io::Result<bool> {
     screen::show_subject(&mut io::stdout())?;
-    let programs = waiting::show(|| "building the checks".to_owned(), check_programs);
-    let programs = programs.map_err(io::Error::other)?;
     let mut progress = Progress::load(subject().as_deref());
-    let outcome = advance(options, &programs, &mut progress)?;
+    let outcome = advance(options, &mut progress)?;
     progress.save()?;
     tell(&outcome, &progress)
 }
@@ -63,21 +59,16 @@ struct Failed {
 }
 
 /// Runs stages until one fails, and records the results in `progress`.
-fn advance(
-    options: &Options,
-    programs: &BTreeMap<String, PathBuf>,
-    progress: &mut Progress,
-) -> io::Result<Outcome> {
+fn advance(options: &Options, progress: &mut Progress) -> io::Result<Outcome> {
     let stages = Stage::all();
     if let Some(first) = options.first(&stages) {
         progress.begin(first);
     }
     let mut outcome = Outcome { passed: Vec::new(), newly_done: None, failed: None };
     for stage in options.chosen(&stages) {
-        let program = programs.get(&stage.name());
-        let missing =
-            || io::Error::other(format!("cargo has not built the checks of {}", stage.name()));
-        let findings = checks::run(program.ok_or_else(missing)?, stage)?;
+        let build = || check_program(&stage.name());
+        let program = waiting::show(|| "building the checks".to_owned(), build);
+        let findings = checks::run(&program.map_err(io::Error::other)?, stage)?;
         if !findings.failed.is_empty() {
             let is_begun = outcome.newly_done.is_none()
                 || progress.has_begun(stage)

@@ -2,9 +2,13 @@
 
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, TcpStream};
-use std::sync::Barrier;
+use std::sync::{Arc, Barrier};
 use std::thread;
 use std::time::{Duration, Instant};
+
+use rustls::client::Resumption;
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, ClientConnection, StreamOwned};
 
 use crate::servers::Contestant;
 
@@ -26,6 +30,8 @@ pub struct Scenario {
     /// Whether a connection stays open for more than one round of requests.
     pub persists: bool,
     pub request: Vec<u8>,
+    /// Whether a client with TLS comes back with a ticket.
+    pub resumes: bool,
     /// Who can take part.
     pub kind: Kind,
 }
@@ -51,6 +57,7 @@ impl Scenario {
             depth: 1,
             persists: true,
             request,
+            resumes: false,
             kind: Kind::Persistent,
         }
     }
@@ -75,27 +82,28 @@ pub struct Found {
 ///
 /// When the server refuses a connection, or ends one.
 pub fn measure(server: &Contestant, scenario: &Scenario, time: Duration) -> io::Result<Found> {
-    let length = length_of_answer(server.port, scenario)?;
+    let clients = Clients::of(server, scenario.resumes);
+    let length = length_of_answer(&clients, scenario)?;
     let threads = THREADS.min(scenario.connections);
     let all_are_there = Barrier::new(threads + 1);
     thread::scope(|scope| {
         let client = |number| {
             let share = (scenario.connections + number) / threads;
-            let all_are_there = &all_are_there;
+            let (clients, all_are_there) = (&clients, &all_are_there);
             scope.spawn(move || {
-                let streams = connect_all(server.port, share).and_then(|mut streams| {
+                let streams = clients.connect_all(share).and_then(|mut streams| {
                     // Some servers take a client only when it has asked for something.
-                    play(server.port, &mut streams, scenario, length, Duration::ZERO)?;
+                    play(clients, &mut streams, scenario, length, Duration::ZERO)?;
                     Ok(streams)
                 });
                 all_are_there.wait();
-                play(server.port, &mut streams?, scenario, length, time)
+                play(clients, &mut streams?, scenario, length, time)
             })
         };
-        let clients: Vec<_> = (0..threads).map(client).collect();
+        let playing: Vec<_> = (0..threads).map(client).collect();
         all_are_there.wait();
         let (before, start) = (server.processor_time(), Instant::now());
-        let counts = clients.into_iter().map(|client| client.join().expect("no client panics"));
+        let counts = playing.into_iter().map(|client| client.join().expect("no client panics"));
         let count = counts.sum::<io::Result<usize>>()? as f64;
         let (after, seconds) = (server.processor_time(), start.elapsed().as_secs_f64());
         let processor = after.zip(before).map(|(after, before)| (after - before) / count);
@@ -110,27 +118,95 @@ pub fn measure(server: &Contestant, scenario: &Scenario, time: Duration) -> io::
 /// When the server refuses a connection, or ends one.
 pub fn memory_with(server: &Contestant, count: usize) -> io::Result<Option<f64>> {
     let scenario = Scenario::get("", "/echo/hello", count);
-    let length = length_of_answer(server.port, &scenario)?;
-    let mut clients = connect_all(server.port, count)?;
-    for client in &mut clients {
+    let clients = Clients::of(server, false);
+    let length = length_of_answer(&clients, &scenario)?;
+    let mut streams = clients.connect_all(count)?;
+    for client in &mut streams {
         client.write_all(&scenario.request)?;
         discard(client, length, &mut [0; 1024])?;
     }
     Ok(server.memory())
 }
 
-fn connect_all(port: u16, count: usize) -> io::Result<Vec<TcpStream>> {
-    let connected = (0..count).map(|_| {
-        thread::sleep(ARRIVAL);
-        connect(port)
-    });
-    connected.collect()
+/// Where clients connect, and what they speak.
+struct Clients {
+    port: u16,
+    tls: Option<Arc<ClientConfig>>,
+}
+
+/// A client, with or without TLS.
+enum Stream {
+    Plain(TcpStream),
+    Secured(Box<StreamOwned<ClientConnection, TcpStream>>),
+}
+
+impl Clients {
+    fn of(server: &Contestant, resumes: bool) -> Clients {
+        let tls = server.tls.clone().map(|mut config| {
+            let tickets = if resumes {
+                Resumption::in_memory_sessions(1_000)
+            } else {
+                Resumption::disabled()
+            };
+            config.resumption = tickets;
+            Arc::new(config)
+        });
+        Clients { port: server.port, tls }
+    }
+
+    fn connect_all(&self, count: usize) -> io::Result<Vec<Stream>> {
+        let connected = (0..count).map(|_| {
+            thread::sleep(ARRIVAL);
+            self.connect()
+        });
+        connected.collect()
+    }
+
+    fn connect(&self) -> io::Result<Stream> {
+        let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, self.port))?;
+        stream.set_nodelay(true)?;
+        stream.set_read_timeout(Some(TIMEOUT))?;
+        stream.set_write_timeout(Some(TIMEOUT))?;
+        let Some(config) = &self.tls else { return Ok(Stream::Plain(stream)) };
+        let name = ServerName::try_from("localhost").expect("a name");
+        let mut session =
+            ClientConnection::new(Arc::clone(config), name).map_err(io::Error::other)?;
+        while session.is_handshaking() {
+            session.complete_io(&mut stream)?;
+        }
+        Ok(Stream::Secured(Box::new(StreamOwned::new(session, stream))))
+    }
+}
+
+impl Read for Stream {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Stream::Plain(stream) => stream.read(buffer),
+            Stream::Secured(stream) => stream.read(buffer),
+        }
+    }
+}
+
+impl Write for Stream {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Stream::Plain(stream) => stream.write(bytes),
+            Stream::Secured(stream) => stream.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Stream::Plain(stream) => stream.flush(),
+            Stream::Secured(stream) => stream.flush(),
+        }
+    }
 }
 
 /// Acts as some of the clients, once at least. Returns how many answers there were.
 fn play(
-    port: u16,
-    streams: &mut [TcpStream],
+    clients: &Clients,
+    streams: &mut [Stream],
     scenario: &Scenario,
     length: usize,
     time: Duration,
@@ -147,7 +223,7 @@ fn play(
             discard(stream, length * scenario.depth, &mut buffer)?;
             count += scenario.depth;
             if !scenario.persists {
-                *stream = connect(port)?;
+                *stream = clients.connect()?;
             }
         }
         if start.elapsed() >= time {
@@ -156,17 +232,9 @@ fn play(
     }
 }
 
-fn connect(port: u16) -> io::Result<TcpStream> {
-    let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
-    stream.set_nodelay(true)?;
-    stream.set_read_timeout(Some(TIMEOUT))?;
-    stream.set_write_timeout(Some(TIMEOUT))?;
-    Ok(stream)
-}
-
 /// The length of an answer in bytes, which is the same for all answers of a scenario.
-fn length_of_answer(port: u16, scenario: &Scenario) -> io::Result<usize> {
-    let mut stream = connect(port)?;
+fn length_of_answer(clients: &Clients, scenario: &Scenario) -> io::Result<usize> {
+    let mut stream = clients.connect()?;
     stream.write_all(&scenario.request)?;
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
@@ -182,7 +250,7 @@ fn length_of_answer(port: u16, scenario: &Scenario) -> io::Result<usize> {
 }
 
 /// Reads `length` bytes and discards them.
-fn discard(stream: &mut TcpStream, mut length: usize, buffer: &mut [u8]) -> io::Result<()> {
+fn discard(stream: &mut Stream, mut length: usize, buffer: &mut [u8]) -> io::Result<()> {
     while length > 0 {
         let most = length.min(buffer.len());
         match stream.read(&mut buffer[..most])? {

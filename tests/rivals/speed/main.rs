@@ -9,6 +9,7 @@ mod report;
 mod routers;
 mod servers;
 
+use std::env;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -41,7 +42,15 @@ fn main() {
         file.set_len(size).expect("it takes no space");
     }
     rlimit::increase_nofile_limit(2 * MOST as u64).expect("the system says its limit");
-    let contestants = servers::start(directory.path(), MOST);
+    if env::args().any(|arg| arg == "tls") {
+        return println!("{}", secured(directory.path()));
+    }
+    compare_all(directory.path());
+}
+
+/// Makes all tables, and draws the pictures.
+fn compare_all(directory: &Path) {
+    let contestants = servers::start(directory, MOST);
     let mut report = String::new();
     let small = play_all(&contestants, scenarios(), ROUNDS);
     report += &small.ratios("requests per second, relative to hyper", "hyper");
@@ -52,7 +61,8 @@ fn main() {
     report +=
         &grown.table("microseconds of processor for a request, as it grows", Table::Processor);
     drop(growing);
-    let memory = memory(directory.path());
+    report += &secured(directory);
+    let memory = memory(directory);
     report +=
         &memory.table("KiB of memory of a new server, beside idle connections", Table::Memory);
     report += &routers::compare();
@@ -66,6 +76,14 @@ fn main() {
         Ok(()) => println!("The pictures are in {}.", folder.display()),
         Err(error) => eprintln!("cannot draw the pictures: {error}"),
     }
+}
+
+/// The tables of the servers that speak TLS. `cargo bench -- tls` makes only these.
+fn secured(directory: &Path) -> String {
+    let secured = play_all(&servers::start_secured(directory), over_tls(), ROUNDS);
+    let rates = secured.table("requests per second, over TLS", Table::Rate);
+    let what = "microseconds of processor for a request, over TLS";
+    rates + &secured.table(what, Table::Processor)
 }
 
 /// The requests of the first tables.
@@ -89,6 +107,27 @@ fn scenarios() -> Vec<Scenario> {
         Scenario::get("files of 100 KiB", "/files/100k", 64),
         Scenario::get("files of 10 MiB", "/files/10m", 4),
         Scenario { request: upload, ..small("uploads of 1 MiB", 8) },
+    ]
+}
+
+/// The requests through TLS: many on a connection, or a handshake for each.
+fn over_tls() -> Vec<Scenario> {
+    let get = Scenario::get;
+    let closing = "GET /echo/hello HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+    let handshake = Scenario {
+        persists: false,
+        request: closing.into(),
+        ..get("a handshake for each", "/echo/hello", 16)
+    };
+    let resumed =
+        Scenario { name: "the same, with a ticket".into(), resumes: true, ..handshake.clone() };
+    vec![
+        get("small answers, 64 connections", "/echo/hello", 64),
+        handshake,
+        resumed,
+        get("files of 1 KiB", "/files/1k", 64),
+        get("files of 100 KiB", "/files/100k", 64),
+        get("files of 10 MiB", "/files/10m", 4),
     ]
 }
 

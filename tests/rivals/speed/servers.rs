@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use harness::{Background, free_port};
+use rustls::ClientConfig;
+use secure::{Client, Identity};
 
 use crate::load::{Kind, Scenario};
 
@@ -15,6 +17,8 @@ pub struct Contestant {
     pub name: &'static str,
     pub port: u16,
     pub takes_part: fn(&Scenario) -> bool,
+    /// What its clients speak, if it speaks TLS.
+    pub tls: Option<ClientConfig>,
     processes: Vec<Background>,
 }
 
@@ -54,7 +58,7 @@ pub fn start(directory: &Path, most: usize) -> Vec<Contestant> {
         }
         let running = Background::start(&mut command, port);
         let running = running.unwrap_or_else(|error| panic!("cannot start {name}: {error}"));
-        Contestant { name, port, takes_part, processes: vec![running] }
+        Contestant { name, port, takes_part, tls: None, processes: vec![running] }
     };
     let most = most.to_string();
     let patient = ["--idle-timeout", "600", "--max-connections", &most];
@@ -85,18 +89,63 @@ pub fn start(directory: &Path, most: usize) -> Vec<Contestant> {
         run("stage 22", own("stage22"), &unlogged, always),
         run("event-loop", own("examples/all"), &unlogged, always),
     ];
-    match nginx(directory) {
+    match nginx(directory, "") {
         Ok(nginx) => contestants.insert(5, nginx),
         Err(error) => eprintln!("nginx does not take part: {error}"),
     }
     contestants
 }
 
-/// Starts nginx, if it is installed: a process for each of two cores, which share a port.
-fn nginx(directory: &Path) -> io::Result<Contestant> {
+/// Starts the servers that speak TLS, with the same certificate.
+pub fn start_secured(directory: &Path) -> Vec<Contestant> {
+    let identity = Identity::for_names(&["localhost"]).expect("a certificate");
+    let this = env::current_exe().expect("the system knows it");
+    let run = |name, program: &str| {
+        let port = free_port();
+        let mut command = Command::new(this.with_file_name(program));
+        command.env("PORT", port.to_string()).args(identity.args());
+        command.args(["--hsts", "0", "--log", "off", "--idle-timeout", "600"]);
+        command.arg("--directory").arg(directory);
+        let running = Background::start(&mut command, port);
+        let running = running.unwrap_or_else(|error| panic!("cannot start {name}: {error}"));
+        Contestant { name, port, takes_part: |_| true, tls: None, processes: vec![running] }
+    };
+    let mut contestants = vec![run("stage 23", "stage23"), run("tls", "examples/all")];
+    match nginx(directory, &nginx_with(directory, &identity)) {
+        Ok(nginx) => contestants.insert(0, nginx),
+        Err(error) => eprintln!("nginx does not take part: {error}"),
+    }
+    for contestant in &mut contestants {
+        contestant.tls = Some(Client::trusting(&identity).config());
+    }
+    contestants
+}
+
+/// The lines that let nginx speak TLS. Both of its processes take the tickets of the other one.
+fn nginx_with(directory: &Path, identity: &Identity) -> String {
+    let tickets = directory.join("tickets");
+    let keys: Vec<u8> = (0..80).collect(); // nobody has to be kept from guessing them
+    fs::write(&tickets, keys).expect("it can be written");
+    let (certificate, key) = (identity.certificate(), identity.key());
+    // nginx reads the files when it starts, and the folder goes when the identity is dropped.
+    format!(
+        "ssl_certificate {}; ssl_certificate_key {}; ssl_session_ticket_key {}; \
+         ssl_protocols TLSv1.2 TLSv1.3; access_log off;",
+        certificate.display(),
+        key.display(),
+        tickets.display()
+    )
+}
+
+/// Starts nginx, if it is installed: a process for each of two cores, which share a port. With further lines, it speaks
+/// TLS.
+fn nginx(directory: &Path, secured: &str) -> io::Result<Contestant> {
     let port = free_port();
-    let configuration =
-        NGINX.replace("PORT", &port.to_string()).replace("FILES", &directory.display().to_string());
+    let configuration = NGINX
+        .replace("PORT", &port.to_string())
+        .replace("FILES", &directory.display().to_string())
+        .replace("reuseport;", if secured.is_empty() { "reuseport;" } else { "reuseport ssl;" })
+        .replace("SECURED", secured);
     let run = |name: &str| {
         let prefix = directory.join(name);
         fs::create_dir_all(&prefix)?;
@@ -105,10 +154,10 @@ fn nginx(directory: &Path) -> io::Result<Contestant> {
         nginx.args(["-e", "stderr", "-c", "nginx.conf", "-p"]).arg(prefix);
         Background::start(&mut nginx, port)
     };
-    let processes = vec![run("nginx-1")?, run("nginx-2")?];
+    let processes = vec![run(&format!("nginx-{port}-1"))?, run(&format!("nginx-{port}-2"))?];
     let takes_part =
         |scenario: &Scenario| scenario.request.starts_with(b"GET") && scenario.kind != Kind::Routed;
-    Ok(Contestant { name: "nginx", port, takes_part, processes })
+    Ok(Contestant { name: "nginx", port, takes_part, tls: None, processes })
 }
 
 /// For the same requests as the others, apart from uploads. Without a master, a process ends when it is stopped.
@@ -131,6 +180,7 @@ http {
     default_type application/octet-stream;
     server {
         listen 127.0.0.1:PORT reuseport;
+        SECURED
         location ~ ^/echo/(.*)$ { default_type text/plain; return 200 $1; }
         location /files/ { alias FILES/; }
     }

@@ -1,4 +1,4 @@
-//! All that the stages up to 21 have, on event loops; on threads with `--threads`. The checks and the benchmark use it.
+//! All that the stages up to 23 have, from the packages; on threads with `--threads`. The checks and the benchmark use it.
 
 use std::io;
 use std::process::ExitCode;
@@ -9,7 +9,7 @@ use json::{Memory, Rules, Store};
 use store::Disk;
 
 fn main() -> ExitCode {
-    common::run_driven(|args| {
+    common::run_secure(|args| {
         let files = args.files().synced();
         let events = Events::new(args.max_watchers, args.heartbeat);
         let store = open(args, &events)?;
@@ -18,6 +18,7 @@ fn main() -> ExitCode {
         json::add_records(&mut app, &store, rules);
         json::add_form_files(&mut app, &files);
         json::add_events(&mut app, &events);
+        tls::secure(&mut app, args)?;
         match args.threads {
             true => args.run(app)?,
             false => drop(event_loop::run(args.driven(app)?, event_loop::cores())?),
