@@ -47,6 +47,7 @@
 //! | `message::file` | 7 | a file, and the part of it that is sent |
 //! | `message::stream` | 2 | the streams that requests are read from and responses are written to |
 //! | `message::headers` | 5 | fields looked up by name, ignoring case; lists in one or more lines |
+//! | `message::fields` | 3 | the fields of a head, as they arrive |
 //! | `message::head` | 3 | a head, parsed in one pass, in however many pieces it arrives |
 //! | `message::target` | 3 | which resource a request is for |
 //! | `message::query` | 17 | the names and values of a query |
@@ -137,6 +138,7 @@ mod message {
     pub(crate) mod date;
     pub(crate) mod digits;
     pub(crate) mod events;
+    pub(crate) mod fields;
     pub(crate) mod file;
     pub(crate) mod head;
     pub(crate) mod headers;
@@ -200,8 +202,9 @@ pub use message::chunked::Decoder;
 pub use message::coding::{accepts_gzip, gzip, gzip_stream};
 pub use message::date::HttpDate;
 pub use message::events::{Events, Heard, Piece, Waker, Watch};
+pub use message::fields::MAX_FIELDS;
 pub use message::file::{FilePart, FileState, OpenFile};
-pub use message::head::{Head, HeadParser, MAX_FIELDS, MAX_HEAD, MAX_TARGET, Version};
+pub use message::head::{Head, HeadParser, MAX_HEAD, MAX_TARGET, Version};
 pub use message::headers::Headers;
 pub use message::query::{form_pairs, query_pairs};
 pub use message::quoted::quoted;

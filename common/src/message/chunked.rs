@@ -2,7 +2,8 @@
 
 use std::io::{self, Read, Write};
 
-use crate::message::head::{MAX_FIELDS, MAX_HEAD};
+use crate::message::fields::MAX_FIELDS;
+use crate::message::head::MAX_HEAD;
 use crate::message::headers::FieldState;
 use crate::message::refused::{Refused, bad_request};
 

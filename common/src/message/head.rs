@@ -1,16 +1,14 @@
 //! A request's head: found, checked and indexed in one pass, in however many pieces it arrives
 //! (stage 3's lasting form).
 
-use crate::message::headers::{Field, FieldState, Headers, Kinds, Known, misplaced};
+use crate::message::fields::FieldParser;
+use crate::message::headers::{Headers, misplaced};
 use crate::message::refused::{Refused, bad_request};
 use crate::message::syntax::Class;
 
 /// The most bytes that a request's head may have, including empty lines before it and the one after
 /// it.
 pub const MAX_HEAD: usize = 16 * 1024;
-
-/// The most field lines that a head may have.
-pub const MAX_FIELDS: usize = 100;
 
 /// The most bytes that a request target may have. RFC 9112, section 3, recommends at least 8,000.
 pub const MAX_TARGET: usize = 8 * 1024;
@@ -65,19 +63,14 @@ pub struct HeadParser {
     /// How many bytes have been looked at.
     at: usize,
     line: LinePositions,
-    /// Where the fields begin.
-    fields_start: usize,
-    fields: Vec<Field>,
-    kinds: Kinds,
-    /// The field that has not ended yet: where its name begins, and where its colon is.
-    open: (usize, usize),
+    fields: FieldParser,
 }
 
 /// What the next byte belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     Line(LineState),
-    Fields(FieldState),
+    Fields,
 }
 
 /// What the next byte of the request line belongs to.
@@ -141,8 +134,7 @@ impl HeadParser {
 
     /// Prepares for another head. Memory is kept.
     pub(crate) fn reset(&mut self) {
-        self.fields.clear();
-        self.kinds = Kinds::default();
+        self.fields.reset();
         (self.state, self.at, self.line.method_end) = (State::default(), 0, 0);
     }
 
@@ -165,11 +157,11 @@ impl HeadParser {
         if let State::Line(state) = self.state {
             self.advance_line(state, within)?;
         }
-        if let State::Fields(state) = self.state {
-            self.advance_fields(state, within)?;
+        if self.state == State::Fields {
+            self.at = self.fields.advance(within, self.at)?;
         }
         match self.state {
-            State::Fields(FieldState::Done) => Ok(Some(self.at)),
+            State::Fields if self.fields.is_done() => Ok(Some(self.at)),
             _ if within.len() == MAX_HEAD => Err(self.too_large()),
             _ => Ok(None),
         }
@@ -204,8 +196,7 @@ impl HeadParser {
                 }
                 (LineEnd, b'\n') => {
                     self.at += 1;
-                    self.fields_start = self.at;
-                    self.state = State::Fields(FieldState::LineStart);
+                    self.begin_fields();
                     return Ok(());
                 }
                 _ => return Err(state.misplaced(byte)),
@@ -216,50 +207,19 @@ impl HeadParser {
         Ok(())
     }
 
-    /// Continues in the fields, up to the empty line.
-    fn advance_fields(&mut self, mut state: FieldState, bytes: &[u8]) -> Result<(), Refused> {
-        while state != FieldState::Done {
-            if state == FieldState::LineStart && self.fields.len() < MAX_FIELDS {
-                if let Some((field, length)) = whole_field(bytes, self.at) {
-                    self.add(field);
-                    self.at += length;
-                    continue;
-                }
-            }
-            self.at += state.inside().run(&bytes[self.at..]);
-            let Some(&byte) = bytes.get(self.at) else { break };
-            state = state.next(byte)?;
-            match state {
-                FieldState::Name if self.fields.len() == MAX_FIELDS => return Err(TOO_MANY_FIELDS),
-                FieldState::Name => self.open.0 = self.at,
-                FieldState::Value => self.open.1 = self.at,
-                FieldState::LineEnd => {
-                    self.add(field_at(bytes, self.open.0, self.open.1, self.at));
-                }
-                _ => {}
-            }
-            self.at += 1;
-        }
-        self.state = State::Fields(state);
-        Ok(())
-    }
-
-    fn add(&mut self, field: Field) {
-        if let Some(known) = field.known {
-            self.kinds.add(known);
-        }
-        self.fields.push(field);
-    }
-
     /// Takes a request line that has arrived whole, as nearly all do, in fewer steps. Returns `false` if anything is
     /// unusual.
     fn take_whole_line(&mut self, bytes: &[u8]) -> bool {
         let Some(line) = whole_line(bytes, self.at) else { return false };
         self.line = line;
         self.at = line.end + 2;
-        self.fields_start = self.at;
-        self.state = State::Fields(FieldState::LineStart);
+        self.begin_fields();
         true
+    }
+
+    fn begin_fields(&mut self) {
+        self.fields.begin(self.at);
+        self.state = State::Fields;
     }
 
     fn end_target(&mut self) -> Result<(), Refused> {
@@ -307,7 +267,7 @@ impl HeadParser {
     ///
     /// When the head is not complete: a mistake of the caller.
     pub fn head<'a>(&'a self, bytes: &'a [u8]) -> Head<'a> {
-        assert!(self.state == State::Fields(FieldState::Done), "the head is not complete");
+        assert!(self.state == State::Fields && self.fields.is_done(), "the head is not complete");
         let LinePositions { start, method_end, target_end, end, version } = self.line;
         // These bytes were checked to be UTF-8 when they were parsed.
         let line = std::str::from_utf8(&bytes[start..end]).unwrap_or_default();
@@ -316,8 +276,8 @@ impl HeadParser {
             method: &line[..method_end - start],
             target: &line[method_end + 1 - start..target_end - start],
             version,
-            headers: Headers::new(bytes, &self.fields, self.kinds),
-            fields: &bytes[self.fields_start..self.at - 2],
+            headers: self.fields.headers(bytes),
+            fields: &bytes[self.fields.start()..self.at - 2],
         }
     }
 }
@@ -337,34 +297,6 @@ fn whole_line(bytes: &[u8], start: usize) -> Option<LinePositions> {
         LinePositions { start, method_end, target_end, end, version }
     })
 }
-
-/// Parses a field line that has arrived whole in fewer steps. Returns it with its length; `None` if anything is unusual.
-fn whole_field(bytes: &[u8], start: usize) -> Option<(Field, usize)> {
-    let line = &bytes[start..];
-    let name = Class::TCHAR.run(line);
-    let value = line.get(name..)?.strip_prefix(b":").filter(|_| name > 0)?;
-    let length = Class::TEXT.run(value);
-    let end = start + name + 1 + length;
-    value[length..]
-        .starts_with(b"\r\n")
-        .then(|| (field_at(bytes, start, start + name, end), end + 2 - start))
-}
-
-/// Parses a field line that ends at `end`: `field-name ":" OWS field-value OWS`.
-fn field_at(bytes: &[u8], name: usize, colon: usize, end: usize) -> Field {
-    let is_space = |&&byte: &&u8| byte == b' ' || byte == b'\t';
-    let value = &bytes[colon + 1..end];
-    let before = value.iter().take_while(is_space).count();
-    let after = value[before..].iter().rev().take_while(is_space).count();
-    // A head is shorter than 64 KiB.
-    let [name, colon_, from, to] =
-        [name, colon, colon + 1 + before, end - after].map(|at| u16::try_from(at).unwrap_or(0));
-    let known = Known::of(&bytes[usize::from(name)..colon]);
-    Field { name, colon: colon_, value: (from, to), known }
-}
-
-const TOO_MANY_FIELDS: Refused =
-    Refused { status: 431, why: "the request has more than 100 fields" };
 
 const MALFORMED: Refused =
     bad_request("the request line is not: method, space, target, space, version");
@@ -390,6 +322,7 @@ fn http_version(version: &[u8]) -> Result<Version, Refused> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::message::fields::MAX_FIELDS;
     use pretty_assertions::assert_eq;
     use proptest::prelude::*;
 
