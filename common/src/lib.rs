@@ -57,6 +57,7 @@
 //! | `message::request_id` | 18 | the names by which requests are found in the log |
 //! | `message::chunked` | 13 | bodies in chunks, decoded and encoded |
 //! | `message::body` | 8 | where a body ends |
+//! | `message::answer` | 24 | the head of an answer, as a client reads it |
 //! | `message::events` | 21 | events for all who watch |
 //! | `message::coding` | 9 | whether the client accepts gzip, and gzip itself |
 //! | `message::remainder` | 21 | what is left of a response when its head has been written |
@@ -74,6 +75,7 @@
 //! | `transport::tcp` | 12 | what a connection needs from its socket, provided by TCP |
 //! | `transport::client` | 1 | a connection with timeouts and a lingering close |
 //! | `transport::listener` | 1 | a listening socket |
+//! | `transport::http_client` | 24 | a client of other servers |
 //! | **`content`** | | *files* |
 //! | `content::folder` | 8 | a directory that is held open |
 //! | `content::upload` | 8 | a file that is being stored |
@@ -132,6 +134,7 @@ mod content {
     pub(crate) mod upload;
 }
 mod message {
+    pub(crate) mod answer;
     pub(crate) mod body;
     pub(crate) mod chunked;
     pub(crate) mod coding;
@@ -182,6 +185,7 @@ mod serve {
 }
 mod transport {
     pub(crate) mod client;
+    pub(crate) mod http_client;
     pub(crate) mod listener;
     pub(crate) mod tcp;
 }
@@ -197,6 +201,7 @@ pub use content::countdown::Countdown;
 pub use content::directory::{Directory, Found, Listed};
 pub use content::ranges::{download, ranged};
 pub use content::site::Site;
+pub use message::answer::{AnswerHead, AnswerParser};
 pub use message::body::MAX_BODY;
 pub use message::chunked::Decoder;
 pub use message::coding::{accepts_gzip, gzip, gzip_stream};
@@ -233,5 +238,6 @@ pub use serve::service::{Driven, Service};
 pub use serve::stop::on_stop;
 pub use serve::threads::serve;
 pub use transport::client::Client;
+pub use transport::http_client::{Answer, Call, HttpClient, Incoming, NotAnswered, read_answer};
 pub use transport::listener::Listener;
 pub use transport::tcp::{blocking, blocking_through, reset, send_part};

@@ -2,7 +2,7 @@
 
 use crate::message::chunked;
 use crate::message::head::{Head, Version};
-use crate::message::headers::Known;
+use crate::message::headers::{Headers, Known};
 use crate::message::refused::{Refused, bad_request};
 
 /// The most bytes that a request's body may have by default: 1 GiB.
@@ -93,29 +93,34 @@ impl Decoder {
 /// and for one that begins with `chunked` but does not end there. In all these cases, two programs
 /// could disagree about where the body ends. 501 for other transfer codings.
 pub(crate) fn framing(head: &Head) -> Result<Framing, Refused> {
-    let mut lengths = head.headers.known(Known::ContentLength);
-    let is_encoded = head.headers.known(Known::TransferEncoding).next().is_some();
+    framing_of(&head.headers, head.version)
+}
+
+/// The same, for a message with these fields.
+pub(crate) fn framing_of(headers: &Headers, version: Version) -> Result<Framing, Refused> {
+    let mut lengths = headers.known(Known::ContentLength);
+    let is_encoded = headers.known(Known::TransferEncoding).next().is_some();
     match (lengths.next(), lengths.next()) {
         (Some(_), _) if is_encoded => {
-            Err(bad_request("a request has either a Content-Length or a Transfer-Encoding"))
+            Err(bad_request("a message has either a Content-Length or a Transfer-Encoding"))
         }
-        (None, _) if is_encoded => transfer_coding(head),
+        (None, _) if is_encoded => transfer_coding(headers, version),
         (Some(_), Some(_)) => Err(bad_request("there is more than one Content-Length")),
         (Some(digits), None) => number(digits).map(Framing::Length),
         (None, _) => Ok(Framing::None),
     }
 }
 
-fn transfer_coding(head: &Head) -> Result<Framing, Refused> {
-    if head.version == Version::Http10 {
+fn transfer_coding(headers: &Headers, version: Version) -> Result<Framing, Refused> {
+    if version == Version::Http10 {
         return Err(bad_request("HTTP/1.0 has no Transfer-Encoding"));
     }
     let is_chunked = |value: &[u8]| value.eq_ignore_ascii_case(b"chunked");
-    let mut fields = head.headers.known(Known::TransferEncoding);
+    let mut fields = headers.known(Known::TransferEncoding);
     if fields.next().is_some_and(is_chunked) && fields.next().is_none() {
         return Ok(Framing::Chunked);
     }
-    match head.headers.known_list(Known::TransferEncoding).next() {
+    match headers.known_list(Known::TransferEncoding).next() {
         None => Err(bad_request("the Transfer-Encoding is empty")),
         // Not even empty elements are allowed, which other lists may have: programs read them in
         // different ways.
