@@ -238,6 +238,8 @@ pub use serve::service::{Driven, Service};
 pub use serve::stop::on_stop;
 pub use serve::threads::serve;
 pub use transport::client::Client;
-pub use transport::http_client::{Answer, Call, HttpClient, Incoming, NotAnswered, read_answer};
+pub use transport::http_client::{
+    Answer, Call, HttpClient, Incoming, Members, NotAnswered, Repeat, Told, read_answer,
+};
 pub use transport::listener::Listener;
 pub use transport::tcp::{blocking, blocking_through, reset, send_part};

@@ -29,6 +29,8 @@
 //! | `exchange` | a request, its answer, and what the check expects of the answer |
 //! | `location` | where a redirect leads |
 //! | `flood` | a client that sends without end |
+//! | `etcd` | a small etcd, which can be told to fail |
+//! | `base64` | bytes as text, for that |
 //! | `failure` | the report of what went wrong |
 //! | `show` | bytes made visible |
 //! | `text` | texts that were decoded in the wrong way |
@@ -37,9 +39,11 @@
 
 mod answer;
 mod background;
+mod base64;
 mod choice;
 mod connection;
 mod diagnosis;
+mod etcd;
 mod events;
 mod exchange;
 mod failure;
@@ -56,6 +60,7 @@ pub use answer::Answer;
 pub use background::{Background, free_port};
 pub use choice::{own_command, sources, subject};
 pub use connection::Connection;
+pub use etcd::{Etcd, Member, Mood};
 pub use events::{Event, Events};
 pub use exchange::{Exchange, Request};
 pub use failure::{Check, Failure};

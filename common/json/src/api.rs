@@ -57,8 +57,13 @@ pub fn add_records(app: &mut App, store: &Arc<dyn Store>, rules: Rules) {
         let api = Arc::clone(&api);
         move |request: &Request| answer(handle(&api, request))
     };
-    app.get("/data", handler(Api::list));
-    app.get("/data/:id", handler(Api::show));
+    if store.is_far_away() {
+        app.slow_route("GET", "/data", handler(Api::list));
+        app.slow_route("GET", "/data/:id", handler(Api::show));
+    } else {
+        app.get("/data", handler(Api::list));
+        app.get("/data/:id", handler(Api::show));
+    }
     // A store may have to wait for its disk.
     app.slow_route("POST", "/data", handler(Api::add));
     app.slow_route("PUT", "/data/:id", handler(Api::replace));
@@ -177,10 +182,10 @@ impl Api {
     ) -> Result<Record, Problem> {
         let known = self.found(request)?;
         self.check(request, &known)?;
-        let mut body = body()?;
+        let body = body()?;
         let changed = self.store.change(known.id, &mut |current| {
             self.check(request, current)?;
-            Ok(apply(&current.data, body.take()))
+            Ok(apply(&current.data, body.clone()))
         })?;
         changed.ok_or_else(missing)
     }

@@ -66,7 +66,11 @@ pub fn answer(result: Result<Response, Problem>) -> io::Result<Response> {
 
 impl From<Refused> for Problem {
     fn from(refused: Refused) -> Problem {
-        Problem::new(refused.status, refused.why)
+        let problem = Problem::new(refused.status, refused.why);
+        match refused.status {
+            503 => problem.with("Retry-After", "1"),
+            _ => problem,
+        }
     }
 }
 

@@ -107,7 +107,7 @@ impl Page {
     }
 }
 
-/// Decides what becomes of a record.
+/// Decides what becomes of a record. It is asked again if somebody else has changed the record in the meantime.
 pub type Decide<'d> = dyn FnMut(&Record) -> Result<Change, Problem> + 'd;
 
 /// A place where records are kept. What a method has returned is kept for good, as far as the place promises that.
@@ -140,6 +140,11 @@ pub trait Store: Send + Sync {
     ///
     /// That of `decide`, and as [`Store::add`]. The record stays as it was.
     fn change(&self, id: u64, decide: &mut Decide) -> Result<Option<Record>, Problem>;
+
+    /// Whether even to read may take long, because the records are on another machine. From stage 23.
+    fn is_far_away(&self) -> bool {
+        false
+    }
 }
 
 /// Records in memory. They are gone when the program ends.

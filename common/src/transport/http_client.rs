@@ -3,6 +3,7 @@
 use std::fmt;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -61,6 +62,94 @@ impl fmt::Display for NotAnswered {
             NotAnswered::Unknown(error) => write!(f, "no answer: {error}"),
         }
     }
+}
+
+/// How often a call may be tried.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Repeat {
+    /// Again only if nothing has been sent.
+    IfUnsent,
+    /// Again also if nobody knows what has become of it: it may happen twice without harm.
+    Always,
+}
+
+/// A client of several servers that are as good as one another. It stays with one of them as long as that answers.
+#[derive(Debug)]
+pub struct Members {
+    clients: Vec<HttpClient>,
+    /// Which of them has answered last.
+    current: AtomicUsize,
+}
+
+/// What one of several servers has answered.
+#[derive(Debug)]
+pub struct Told {
+    /// The answer.
+    pub answer: Answer,
+    /// Whether another one may have done what was asked for before this one.
+    pub may_be_second: bool,
+}
+
+impl Members {
+    /// Creates a client of these servers: see [`HttpClient::new`].
+    pub fn new(authorities: &[String], timeout: Duration, max_body: usize) -> Members {
+        let client = |name: &String| HttpClient::new(name.clone(), timeout, max_body);
+        Members { clients: authorities.iter().map(client).collect(), current: AtomicUsize::new(0) }
+    }
+
+    /// Asks one after another, each of them once, until one answers with less than 500.
+    ///
+    /// # Errors
+    ///
+    /// Why the last one has not answered; `Unknown` also if one before it may have done what was asked for.
+    pub fn call(&self, call: &Call, repeat: Repeat) -> Result<Told, NotAnswered> {
+        let mut may_be_second = false;
+        let told = self.each(|client| {
+            match client.call(call) {
+                Ok(answer) if answer.status < 500 => return Some(Ok(answer)),
+                Ok(answer) if repeat == Repeat::IfUnsent => return Some(Ok(answer)),
+                Err(NotAnswered::Unknown(error)) if repeat == Repeat::IfUnsent => {
+                    return Some(Err(NotAnswered::Unknown(error)));
+                }
+                Err(NotAnswered::Unsent(_)) => {}
+                Ok(_) | Err(NotAnswered::Unknown(_)) => may_be_second = true,
+            }
+            None
+        });
+        match told {
+            Some(answer) => Ok(Told { answer: answer?, may_be_second }),
+            None if may_be_second => Err(NotAnswered::Unknown(nobody())),
+            None => Err(NotAnswered::Unsent(nobody())),
+        }
+    }
+
+    /// Begins a call, whose answer is read as it comes, with the first of them that answers with 200.
+    ///
+    /// # Errors
+    ///
+    /// When none does.
+    pub fn begin(&self, call: &Call) -> io::Result<Incoming> {
+        self.each(|client| client.begin(call).ok().filter(|it| it.status == 200)).ok_or_else(nobody)
+    }
+
+    /// Goes on with the next one.
+    pub fn turn_away(&self) {
+        self.current.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Tries the one that has answered last, and then the others.
+    fn each<T>(&self, mut attempt: impl FnMut(&HttpClient) -> Option<T>) -> Option<T> {
+        let first = self.current.load(Ordering::Relaxed);
+        (first..first + self.clients.len()).find_map(|number| {
+            let done = attempt(&self.clients[number % self.clients.len()])?;
+            self.current.store(number, Ordering::Relaxed);
+            Some(done)
+        })
+    }
+}
+
+fn nobody() -> io::Error {
+    io::Error::new(ErrorKind::NotConnected, "nobody answers")
 }
 
 /// A client of one server. It keeps connections open, for any number of threads.
