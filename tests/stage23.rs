@@ -52,6 +52,10 @@ fn answers_over_tls() -> Check {
         for _ in 0..2 {
             ask(&server, &mut secured.connection, why)?;
         }
+        let request = b"GET https://localhost/echo/inside HTTP/1.1\r\nHost: localhost\r\n\r\n";
+        secured.connection.send(request)?;
+        let why = "A target may also be a URL, and here it begins with https://.";
+        server.answer(&mut secured.connection).status(200).body("inside").because(why)?;
     }
     Ok(())
 }

@@ -8,6 +8,7 @@ use std::io;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::thread::JoinHandle;
 
 use common::{App, Args, Events};
 use json::{Memory, Rules, Store};
@@ -29,19 +30,20 @@ fn main() -> ExitCode {
         json::add_records(&mut app, &store, rules);
         json::add_form_files(&mut app, &files);
         json::add_events(&mut app, &events);
-        secure(&mut app, args)?;
+        let redirecting = secure(&mut app, args)?;
         match args.threads {
             true => args.run(app)?,
             false => drop(event_loop::run(args.driven(app)?, event_loop::cores())?),
         }
+        redirecting.map(JoinHandle::join); // its last answers, too
         files.abandon_uploads();
         Ok(())
     })
 }
 
 /// Speaks TLS, if the user has a certificate.
-fn secure(app: &mut App, args: &Args) -> io::Result<()> {
-    let Some(pairs) = tls::files(args)? else { return Ok(()) };
+fn secure(app: &mut App, args: &Args) -> io::Result<Option<JoinHandle<bool>>> {
+    let Some(pairs) = tls::files(args)? else { return Ok(None) };
     let [(certificate, key)] = &pairs[..] else {
         return Err(io::Error::other(
             "this stage has one certificate; tls, in common, has several",
@@ -68,7 +70,7 @@ fn config(certificate: &Path, key: &Path) -> Result<ServerConfig, Box<dyn Error 
     let versions =
         ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
     let mut config = versions.with_no_client_auth().with_single_cert(chain, key)?;
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    config.alpn_protocols = vec![b"http/1.1".to_vec(), b"http/1.0".to_vec()];
     config.ticketer = ring::Ticketer::new()?;
     Ok(config)
 }

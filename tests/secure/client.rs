@@ -93,6 +93,7 @@ impl Client {
     ///
     /// As [`Client::connect`].
     pub fn connect_with(&self, server: &Server, records: &[&[u8]]) -> Result<Secured, Failure> {
+        // With TLS 1.3, the last message of the handshake goes out together with the records.
         let (mut stream, mut session) = self.agree(server)?;
         send(&mut stream, &mut session, records).map_err(|error| cannot(&error))?;
         let (version, protocol) =
@@ -137,12 +138,21 @@ impl Client {
     }
 }
 
-/// Lets both sides agree on their keys.
+/// Lets both sides agree on their keys. The last message may still be unsent.
 fn handshake(stream: &mut TcpStream, session: &mut ClientConnection) -> io::Result<()> {
     stream.set_read_timeout(Some(TIMEOUT))?;
     stream.set_write_timeout(Some(TIMEOUT))?;
     while session.is_handshaking() {
-        session.complete_io(stream)?;
+        while session.wants_write() {
+            session.write_tls(stream)?;
+        }
+        if session.read_tls(stream)? == 0 {
+            return Err(io::Error::new(ErrorKind::UnexpectedEof, "the connection has ended"));
+        }
+        if let Err(error) = session.process_new_packets() {
+            let _ = session.write_tls(stream); // the server is told why
+            return Err(io::Error::new(ErrorKind::InvalidData, error));
+        }
     }
     Ok(())
 }
@@ -156,9 +166,9 @@ fn send(
     let mut bytes = Vec::new();
     for record in records {
         session.writer().write_all(record)?;
-        while session.wants_write() {
-            session.write_tls(&mut bytes)?;
-        }
+    }
+    while session.wants_write() {
+        session.write_tls(&mut bytes)?;
     }
     stream.write_all(&bytes)
 }

@@ -352,16 +352,17 @@ impl EventLoop {
                 self.remove(index); // at once: somebody else needs the place
                 return true;
             }
-            self.advance(index, None, true); // it has sent something that no event has told of yet
+            self.go_on_with(index); // it has sent something that no event has told of yet
         }
         false
     }
 
     /// Returns the client that has been idle longest, and since when, in milliseconds.
     fn idlest(&mut self) -> Option<(usize, u64)> {
-        let timeout = self.idle_timeout();
         let index = self.slots.idlest()?;
+        let (idle, head) = (self.idle_timeout(), milliseconds(self.limits.head_timeout));
         let slot = self.slots.get(index)?;
+        let timeout = if matches!(slot.state, State::Opening) { head } else { idle };
         Some((index, slot.deadline.saturating_sub(timeout)))
     }
 
@@ -401,11 +402,13 @@ impl EventLoop {
         let Some(slot) = self.slots.get(index) else { return };
         let Some(line) = &mut slot.line else { return };
         let is_refused = slot.is_refused;
-        match open(line) {
+        let opened = open(line);
+        self.slots.leave_idle(index);
+        match opened {
             Ok(Opened::Whole | Opened::Refused(_)) if is_refused => self.say_refusal(index),
             Ok(Opened::Whole) => {
-                slot.state = State::Idle;
-                slot.deadline = self.now + milliseconds(self.limits.idle_timeout);
+                let deadline = self.now + self.idle_timeout();
+                self.set(index, State::Idle, deadline);
                 self.advance(index, None, true);
             }
             Ok(Opened::Refused(refused)) => {
@@ -419,6 +422,9 @@ impl EventLoop {
             }
             Ok(Opened::Nothing) => {
                 self.look_later(index);
+                if !is_refused {
+                    self.slots.enter_idle(index); // it may be closed in favour of a new one
+                }
                 self.register(index, true);
             }
             Err(error) => self.give_up_opening(index, &error),
@@ -503,6 +509,12 @@ impl EventLoop {
                 self.set(index, state, self.send_deadline(before, taken));
                 self.register(index, true);
             }
+            Ok(Pause::Turn(None)) if connection.outbox().is_empty() => {
+                // It has sent much that says nothing yet. Its time goes on.
+                let keeps = was_receiving || was_idle && taken == 0;
+                self.wait_for_request(index, connection, keeps.then_some(deadline));
+                self.again.extend(self.slots.token(index));
+            }
             Ok(Pause::Turn(remainder)) => {
                 let state = State::Sending(connection, remainder);
                 self.set(index, state, self.send_deadline(u64::MAX, taken));
@@ -553,11 +565,12 @@ impl EventLoop {
     }
 
     fn wait_for_request(&mut self, index: usize, connection: Box<Connection>, old: Option<u64>) {
+        if self.shared.driven.is_stopping() {
+            self.keep(connection);
+            return self.end(index);
+        }
         if connection.is_blank() {
             self.keep(connection);
-            if self.shared.driven.is_stopping() {
-                return self.end(index);
-            }
             self.set(index, State::Idle, old.unwrap_or(self.now + self.idle_timeout()));
             self.slots.enter_idle(index);
         } else {
@@ -647,7 +660,7 @@ impl EventLoop {
         else {
             return;
         };
-        let was_full = !connection.outbox().is_empty();
+        let was_full = !connection.outbox().is_empty() || stream.flush().is_err();
         let mut client =
             Talk { stream, connection: &mut connection, has_ended: slot.has_ended, taken: 0 };
         let told = client.tell(&mut remainder);
@@ -701,7 +714,11 @@ impl EventLoop {
     fn read_letters(&mut self) {
         while let Ok(letter) = self.letters.try_recv() {
             match letter {
+                Message::Arrived(..) if self.shared.driven.is_stopping() => {}
                 Message::Arrived(stream, peer) => self.admit(TcpStream::from_std(stream), peer),
+                Message::Exchanged(..) if self.shared.driven.is_stopping() => {
+                    self.shared.open.fetch_sub(1, Ordering::AcqRel);
+                }
                 Message::Exchanged(stream, peer) => {
                     self.exchange(TcpStream::from_std(stream), peer);
                 }
@@ -722,15 +739,20 @@ impl EventLoop {
     /// Gives those their turn who could go on at once.
     fn go_on(&mut self) {
         for token in mem::take(&mut self.again) {
-            let Some(index) = self.slots.find(token) else { continue };
-            match self.slots.get(index).map(|slot| &slot.state) {
-                Some(State::Opening) => self.open(index),
-                _ => self.advance(index, None, true),
+            if let Some(index) = self.slots.find(token) {
+                self.go_on_with(index);
             }
         }
         if (1..=self.now).contains(&self.no_accepts_until) {
             self.no_accepts_until = 0;
             self.accept();
+        }
+    }
+
+    fn go_on_with(&mut self, index: usize) {
+        match self.slots.get(index).map(|slot| &slot.state) {
+            Some(State::Opening) => self.open(index),
+            _ => self.advance(index, None, true),
         }
     }
 

@@ -79,6 +79,8 @@ pub struct Connection {
     /// Whether the client sends no more: it has closed its side of the connection, or it has asked for its end with a
     /// request that had a small response, and all that it sent before has been read.
     client_has_ended: bool,
+    /// Whether it goes through a filter, and is private.
+    is_private: bool,
     /// Whom the client has been shown that this server is.
     authority: Option<Arc<dyn Authority>>,
 }
@@ -132,6 +134,7 @@ impl Connection {
             phase: Phase::Idle,
             budget: TimeBudget::fixed(limits.idle_timeout),
             client_has_ended: false,
+            is_private: false,
             authority: None,
         }
     }
@@ -144,12 +147,13 @@ impl Connection {
         self.phase = Phase::Idle;
         self.budget = TimeBudget::fixed(self.limits.idle_timeout);
         self.client_has_ended = false;
-        self.authority = None;
+        (self.is_private, self.authority) = (false, None);
     }
 
-    /// Refuses requests for others with 421. `None` if the client does not know whom it has reached. From stage 22.
+    /// Takes note of a filter, through which this conversation goes. If it is known whom the client has been shown, requests
+    /// for others are refused with 421. From stage 22.
     pub fn answer_for(&mut self, authority: Option<Arc<dyn Authority>>) {
-        self.authority = authority;
+        (self.is_private, self.authority) = (true, authority);
     }
 
     /// Returns what is needed next. Asking again changes nothing.
@@ -282,7 +286,8 @@ impl Connection {
         let head = self.parser.head(bytes);
         let budget = TimeBudget::with_rate(self.limits.body_timeout);
         let mut line = Line { transport, outbox: &mut self.outbox, budget };
-        match checked(&head, self.rules, &self.limits, self.authority.as_deref()) {
+        let schemes = if self.is_private { HTTP_AND_HTTPS } else { HTTP };
+        match checked(&head, self.rules, &self.limits, schemes, self.authority.as_deref()) {
             Ok(meaning) => {
                 let limit = self.limits.max_body;
                 let message = Message::new(head, meaning, self.rules, window, &mut line, limit);
@@ -418,7 +423,8 @@ impl Connection {
         let (bytes, window) = self.buffer.split(length);
         let head = self.parser.head(bytes);
         let authority = self.authority.as_deref();
-        let meaning = match checked(&head, self.rules, &self.limits, authority) {
+        let schemes = if self.is_private { HTTP_AND_HTTPS } else { HTTP };
+        let meaning = match checked(&head, self.rules, &self.limits, schemes, authority) {
             Ok(meaning) => meaning,
             Err(refused) => {
                 let response = handler.refuse(refused, bytes);
@@ -454,7 +460,9 @@ impl Connection {
         // A large response takes time, and who knows what a client says in that time.
         let is_small =
             answered.as_mut().is_some_and(|(it, _)| matches!(it.ready(), Ready::Nothing));
-        self.client_has_ended |= is_last_word && is_small && self.buffer.is_empty();
+        let says_goodbye = self.is_private; // which comes after the last word
+        self.client_has_ended |=
+            is_last_word && is_small && !says_goodbye && self.buffer.is_empty();
         answered
     }
 
@@ -533,9 +541,9 @@ fn checked<'a>(
     head: &Head<'a>,
     rules: Rules,
     limits: &Limits,
+    schemes: &[&str],
     authority: Option<&dyn Authority>,
 ) -> Result<(Target<'a>, Framing), Refused> {
-    let schemes = if authority.is_some() { HTTP_AND_HTTPS } else { HTTP };
     let meaning = interpret(head, rules, schemes)?;
     if rules != Rules::Sound {
         rules::check_all(head, meaning.1, rules, limits.max_body)?;

@@ -32,8 +32,8 @@ pub trait Filter: Send {
     /// said nothing yet with what has arrived.
     fn receive(&mut self, wire: &mut dyn Wire, room: &mut [u8]) -> io::Result<usize>;
 
-    /// Takes some of these bytes, and sends what can be sent. Returns how many it has taken: it remembers the rest of
-    /// them until it can be sent.
+    /// Takes some of these bytes, one at least, and sends what can be sent. Returns how many it has taken: what of them
+    /// cannot be sent yet, it remembers.
     ///
     /// # Errors
     ///

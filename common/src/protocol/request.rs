@@ -157,7 +157,7 @@ impl<'a> Request<'a> {
         self.message.head.target
     }
 
-    /// Returns the host that the request is for, without its port: that of the target, if it is a URL, or else that of
+    /// Returns the host that the request is for, without its port, and without the brackets of an address: that of the target, if it is a URL, or else that of
     /// the `Host` field (RFC 9112, section 3.2.2). From stage 22.
     pub fn host(&self) -> Option<&'a str> {
         host(&self.message.head)

@@ -38,6 +38,8 @@ struct Spot {
     /// One of the constants below, or the time at which the connection became idle.
     state: AtomicU64,
     stream: Arc<TcpStream>,
+    /// What of the connection ends when it is evicted.
+    how: Shutdown,
 }
 
 /// A request is being answered.
@@ -57,6 +59,9 @@ pub(crate) struct Place {
     index: usize,
 }
 
+/// How long a stop waits for evicted connections to be closed properly, when nobody else is waited for.
+const GOODBYE: Duration = Duration::from_millis(500);
+
 impl Places {
     pub(crate) fn new(count: usize) -> Arc<Places> {
         Arc::new(Places { count, start: Instant::now(), registry: Mutex::default() })
@@ -64,7 +69,13 @@ impl Places {
 
     /// Takes a free place, or the place of an idle connection, which is evicted. Returns `None` if neither
     /// exists, and after [`Places::close`]. The new connection counts as busy at first.
-    pub(crate) fn take(self: &Arc<Places>, stream: &Arc<TcpStream>) -> Option<Place> {
+    ///
+    /// If there is a filter, the thread of an evicted connection still says goodbye: only reading ends.
+    pub(crate) fn take(
+        self: &Arc<Places>,
+        stream: &Arc<TcpStream>,
+        has_filter: bool,
+    ) -> Option<Place> {
         let mut registry = self.lock();
         let has_room =
             registry.taken < self.count || !registry.is_closed && registry.evict_idlest(self.now());
@@ -72,7 +83,8 @@ impl Places {
             return None;
         }
         registry.taken += 1;
-        let spot = Arc::new(Spot { state: AtomicU64::new(BUSY), stream: Arc::clone(stream) });
+        let how = if has_filter && cfg!(unix) { Shutdown::Read } else { Shutdown::Both };
+        let spot = Arc::new(Spot { state: AtomicU64::new(BUSY), stream: Arc::clone(stream), how });
         let index = registry.add(Arc::clone(&spot));
         Some(Place { places: Arc::clone(self), spot, index })
     }
@@ -96,11 +108,19 @@ impl Places {
         self.lock().is_closed = true;
         loop {
             if self.lock().evict_all() {
+                self.wait_for_goodbyes(deadline.min(Instant::now() + GOODBYE));
                 return true;
             }
             if is_urgent() || Instant::now() > deadline {
                 return false;
             }
+            thread::sleep(PAUSE);
+        }
+    }
+
+    /// Waits until all evicted connections have been closed, but no longer than this.
+    fn wait_for_goodbyes(&self, deadline: Instant) {
+        while Instant::now() < deadline && self.lock().has_evicted() {
             thread::sleep(PAUSE);
         }
     }
@@ -131,6 +151,11 @@ impl Registry {
         evicted
     }
 
+    /// Whether a connection has been evicted, and its thread has not closed it yet.
+    fn has_evicted(&self) -> bool {
+        self.spots.iter().flatten().any(|spot| spot.state.load(Ordering::Acquire) == EVICTED)
+    }
+
     /// Evicts all connections that are not busy. Returns whether none is left.
     fn evict_all(&mut self) -> bool {
         let mut none_busy = true;
@@ -157,7 +182,7 @@ impl Spot {
             .compare_exchange(state, EVICTED, Ordering::AcqRel, Ordering::Acquire)
             .is_ok();
         if is_unchanged {
-            let _ = self.stream.shutdown(Shutdown::Both); // wakes up the thread that waits for it
+            let _ = self.stream.shutdown(self.how); // wakes up the thread that waits for it
         }
         is_unchanged
     }
@@ -219,30 +244,31 @@ mod tests {
     fn the_number_of_places_is_fixed() {
         let places = Places::new(2);
         let (stream, _peer) = connection();
-        let (first, second) = (places.take(&stream), places.take(&stream));
+        let (first, second) = (places.take(&stream, false), places.take(&stream, false));
         assert!(first.is_some() && second.is_some());
-        assert!(places.take(&stream).is_none());
+        assert!(places.take(&stream, false).is_none());
         drop(first);
-        assert!(places.take(&stream).is_some());
+        assert!(places.take(&stream, false).is_some());
     }
 
     #[test]
     fn the_longest_idle_connection_is_evicted() {
         let places = opened_long_ago(3);
         let streams: Vec<_> = (0..4).map(|_| connection()).collect();
-        let [busy, early, late] = [0, 1, 2].map(|it| places.take(&streams[it].0).expect("room"));
+        let [busy, early, late] =
+            [0, 1, 2].map(|it| places.take(&streams[it].0, false).expect("room"));
         assert!(early.mark_idle() && late.mark_idle());
-        assert!(places.take(&streams[3].0).is_none(), "they have only just been served");
+        assert!(places.take(&streams[3].0, false).is_none(), "they have only just been served");
         early.spot.state.store(IDLE + 1, Ordering::Release);
         late.spot.state.store(IDLE + 2, Ordering::Release);
-        let new = places.take(&streams[3].0).expect("one is evicted");
+        let new = places.take(&streams[3].0, false).expect("one is evicted");
         assert!(busy.mark_busy() && !early.mark_busy() && late.mark_busy());
         assert!(!early.mark_idle(), "it stays evicted");
-        assert!(places.take(&streams[3].0).is_none());
+        assert!(places.take(&streams[3].0, false).is_none());
         drop(early);
-        assert!(places.take(&streams[3].0).is_none(), "its place was given away already");
+        assert!(places.take(&streams[3].0, false).is_none(), "its place was given away already");
         drop(new);
-        assert!(places.take(&streams[3].0).is_some());
+        assert!(places.take(&streams[3].0, false).is_some());
     }
 
     #[test]
@@ -250,7 +276,7 @@ mod tests {
         use std::io::Read;
         let places = opened_long_ago(1);
         let (stream, _peer) = connection();
-        let place = places.take(&stream).expect("room");
+        let place = places.take(&stream, false).expect("room");
         place.spot.state.store(IDLE, Ordering::Release);
         assert!(places.evict_idlest());
         assert_eq!((&*stream).read(&mut [0]).expect("the stream has ended"), 0);
@@ -260,11 +286,11 @@ mod tests {
     fn closing_waits_for_busy_connections_only() {
         let places = Places::new(3);
         let (stream, _peer) = connection();
-        let [busy, idle, begun] = [0; 3].map(|_| places.take(&stream).expect("room"));
+        let [busy, idle, begun] = [0; 3].map(|_| places.take(&stream, false).expect("room"));
         assert!(idle.mark_idle() && begun.mark_receiving());
         assert!(!places.close(Duration::from_millis(1), || false));
         assert!(!idle.mark_busy() && !begun.mark_busy() && busy.mark_busy());
-        assert!(places.take(&stream).is_none());
+        assert!(places.take(&stream, false).is_none());
         assert!(!places.close(Duration::from_secs(600), || true), "the close is urgent");
         drop(busy);
         assert!(places.close(Duration::ZERO, || false));

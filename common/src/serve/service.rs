@@ -477,7 +477,9 @@ impl Arrival<'_> {
         let (stream, peer) = (Arc::clone(&self.stream), self.peer);
         // A thread that serves a client cannot accept others. If no other thread can, this client is
         // refused with 503, even if a place is free for it.
-        let place = if has_successor { self.shared.places.take(&stream) } else { None };
+        let has_filter = self.program.filters.is_some();
+        let take = || self.shared.places.take(&stream, has_filter);
+        let place = if has_successor { take() } else { None };
         let outcome = match place {
             Some(place) => self.serve(place, connection),
             None => self.refuse(has_successor),

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use common::{Args, Events};
 use json::{Memory, Rules, Store};
 use store::Disk;
+use tls::Redirecting;
 
 fn main() -> ExitCode {
     common::run_secure(|args| {
@@ -18,11 +19,12 @@ fn main() -> ExitCode {
         json::add_records(&mut app, &store, rules);
         json::add_form_files(&mut app, &files);
         json::add_events(&mut app, &events);
-        tls::secure(&mut app, args)?;
+        let redirecting = tls::secure(&mut app, args)?;
         match args.threads {
             true => args.run(app)?,
             false => drop(event_loop::run(args.driven(app)?, event_loop::cores())?),
         }
+        redirecting.into_iter().for_each(Redirecting::wait);
         files.abandon_uploads();
         Ok(())
     })

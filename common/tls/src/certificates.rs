@@ -8,8 +8,6 @@ use std::thread;
 use std::time::{Duration, SystemTime};
 
 use common::log;
-use rustls::server::{ClientHello, ResolvesServerCert};
-use rustls::sign::CertifiedKey;
 
 use crate::identity::Identity;
 
@@ -86,10 +84,10 @@ impl Certificates {
     }
 
     /// Returns the identity for a host, or the first one.
-    pub(crate) fn for_host(&self, host: Option<&str>) -> Option<Arc<Identity>> {
+    pub(crate) fn for_host(&self, host: Option<&str>) -> Arc<Identity> {
         let all = self.current.read().unwrap_or_else(PoisonError::into_inner);
         let fitting = host.and_then(|host| all.iter().find(|identity| identity.covers(host)));
-        fitting.or(all.first()).map(Arc::clone)
+        Arc::clone(fitting.unwrap_or(&all[0])) // there is one at least
     }
 }
 
@@ -111,10 +109,4 @@ fn stamps(files: &[(PathBuf, PathBuf)]) -> Vec<Stamp> {
         Some((metadata.modified().ok()?, metadata.len()))
     };
     paths.map(stamp).collect()
-}
-
-impl ResolvesServerCert for Certificates {
-    fn resolve(&self, hello: ClientHello) -> Option<Arc<CertifiedKey>> {
-        self.for_host(hello.server_name()).map(|identity| Arc::clone(&identity.key))
-    }
 }

@@ -9,7 +9,7 @@
 //! let mut app = App::new();
 //! app.get("/", |_| Ok(Response::text("hello")));
 //! let certificates = Certificates::load(&[("cert.pem".into(), "key.pem".into())])?;
-//! let tls = Tls::new(certificates)?;
+//! let tls = Tls::new(certificates);
 //! app.through(move || tls.session());
 //! let service = Service::new(Listener::bind(4221)?, Limits::default())?;
 //! common::on_stop(service.stopper())?;
@@ -39,6 +39,6 @@ mod session;
 
 pub use certificates::Certificates;
 pub use plain::{Plain, is_name, strict};
-pub use secure::{files, secure};
+pub use secure::{Redirecting, files, secure};
 pub use self_signed::self_signed;
 pub use session::Tls;

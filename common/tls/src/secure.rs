@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process;
 use std::sync::Arc;
-use std::thread;
+use std::thread::{self, JoinHandle};
 
 use common::{App, Args, Site};
 
@@ -15,18 +15,19 @@ use crate::self_signed::self_signed;
 use crate::session::Tls;
 
 /// Has a program speak TLS, if the command line asks for that: with the certificates that it names, which are read again
-/// when they change and at SIGHUP; with a second port that sends clients here; and browsers are told to stay.
+/// when they change and at SIGHUP; with a second port that sends clients here; and browsers are told to stay. Returns that
+/// second port, if there is one.
 ///
 /// # Errors
 ///
 /// When a certificate or its key cannot be used, and when the second port cannot.
-pub fn secure(app: &mut App, args: &Args) -> io::Result<()> {
-    let Some(files) = files(args)? else { return Ok(()) };
+pub fn secure(app: &mut App, args: &Args) -> io::Result<Option<Redirecting>> {
+    let Some(files) = files(args)? else { return Ok(None) };
     let certificates = Certificates::load(&files)?;
     certificates.watch()?;
     let reloaded = Arc::clone(&certificates);
     app.at_hangup(move || reloaded.reload());
-    let tls = Tls::new(certificates)?;
+    let tls = Tls::new(certificates);
     app.through(move || tls.session());
     let seconds = args.secure.hsts;
     if seconds > 0 {
@@ -36,12 +37,26 @@ pub fn secure(app: &mut App, args: &Args) -> io::Result<()> {
 }
 
 /// Answers on the second port, if there is one, until the program is asked to stop.
-fn redirect(app: &mut App, args: &Args) -> io::Result<()> {
-    let Some(service) = args.plain_service()? else { return Ok(()) };
+fn redirect(app: &mut App, args: &Args) -> io::Result<Option<Redirecting>> {
+    let Some(service) = args.plain_service()? else { return Ok(None) };
     let plain = Plain::new(args.https_host(), Site::new(args.site()));
     app.at_stop(service.stopper());
     let run = move || service.run(move |request| plain.answer(request));
-    thread::Builder::new().name("http".to_owned()).spawn(run).map(drop)
+    let thread = thread::Builder::new().name("http".to_owned()).spawn(run)?;
+    Ok(Some(Redirecting { thread }))
+}
+
+/// The second port.
+#[derive(Debug)]
+pub struct Redirecting {
+    thread: JoinHandle<bool>,
+}
+
+impl Redirecting {
+    /// Waits until its last answers have been sent. The program must have been asked to stop.
+    pub fn wait(self) {
+        let _ = self.thread.join(); // if it has panicked, it is over as well
+    }
 }
 
 /// Returns the files with certificates and their keys; `None` if nobody wants TLS. A certificate for trying it out is made

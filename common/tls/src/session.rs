@@ -4,8 +4,8 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::sync::Arc;
 
 use common::{Authority, Filter, Refused, Wire};
-use rustls::crypto::ring;
-use rustls::{ServerConfig, ServerConnection};
+use rustls::ServerConnection;
+use rustls::server::{Accepted, Acceptor};
 
 use crate::certificates::Certificates;
 use crate::identity::Shown;
@@ -13,50 +13,35 @@ use crate::identity::Shown;
 /// How many bytes are read at a time: a record, and then some.
 const BLOCK: usize = 18 * 1024;
 
-/// TLS 1.2 and 1.3, for HTTP/1.1. Sessions are resumed with tickets. There is no early data: whoever records a request
-/// could send it a second time (RFC 8470).
+/// TLS 1.2 and 1.3, with certificates that may be replaced at any time.
 pub struct Tls {
     certificates: Arc<Certificates>,
-    config: Arc<ServerConfig>,
 }
 
 impl Tls {
     /// Speaks TLS with these certificates.
-    ///
-    /// # Errors
-    ///
-    /// When the system has no random numbers for the keys of the tickets.
-    pub fn new(certificates: Arc<Certificates>) -> io::Result<Tls> {
-        let provider = Arc::new(ring::default_provider());
-        let builder = ServerConfig::builder_with_provider(provider);
-        let builder = builder.with_safe_default_protocol_versions().map_err(io::Error::other)?;
-        let resolver = Arc::clone(&certificates);
-        let mut config = builder.with_no_client_auth().with_cert_resolver(resolver);
-        config.alpn_protocols = vec![b"http/1.1".to_vec()];
-        config.ticketer = ring::Ticketer::new().map_err(io::Error::other)?;
-        Ok(Tls { certificates, config: Arc::new(config) })
+    pub fn new(certificates: Arc<Certificates>) -> Tls {
+        Tls { certificates }
     }
 
     /// Returns the filter for a new connection: see [`App::through`](common::App::through).
     pub fn session(&self) -> Box<dyn Filter> {
-        Box::new(Session {
-            certificates: Arc::clone(&self.certificates),
-            config: Arc::clone(&self.config),
-            spoken: Spoken::Unknown,
-        })
+        let certificates = Arc::clone(&self.certificates);
+        Box::new(Session { certificates, spoken: Spoken::Nothing })
     }
 }
 
 /// One client's TLS.
 struct Session {
     certificates: Arc<Certificates>,
-    config: Arc<ServerConfig>,
     spoken: Spoken,
 }
 
-/// What the client speaks.
+/// What the client has said so far.
 enum Spoken {
-    Unknown,
+    Nothing,
+    /// The beginning of its first message, which says whom it wants.
+    Hello(Box<Acceptor>),
     Tls(Box<Talk>),
     Http,
 }
@@ -70,40 +55,70 @@ struct Talk {
     /// Whether the last read has filled its block, so that there may be more.
     was_full: bool,
     has_left: bool,
-    authority: Option<Arc<dyn Authority>>,
+    authority: Arc<dyn Authority>,
 }
 
 const NOT_TLS: Refused =
     Refused { status: 400, why: "this port speaks TLS: the address begins with https://" };
 
 impl Session {
-    /// Finds out what the client speaks: a request begins with a letter, and TLS with 22 (RFC 8446, section 5.1).
+    /// Reads what comes first: a request begins with a letter, and TLS with 22 (RFC 8446, section 5.1). When the first
+    /// message is whole, it is known which certificate to show.
     fn begin(&mut self, wire: &mut dyn Wire) -> io::Result<()> {
         let mut block = [0; BLOCK];
         let count = wire.read(&mut block)?;
-        match block[..count].first() {
-            None => Err(LEFT.into()),
-            Some(first) if first.is_ascii_uppercase() => {
+        let mut arrived = &block[..count];
+        match (&self.spoken, arrived.first()) {
+            (_, None) => return Err(LEFT.into()),
+            (Spoken::Nothing, Some(first)) if first.is_ascii_alphabetic() => {
                 self.spoken = Spoken::Http;
-                Err(NOT_TLS.into())
+                return Err(NOT_TLS.into());
             }
-            Some(_) => {
-                let config = Arc::clone(&self.config);
-                let session = ServerConnection::new(config).map_err(io::Error::other)?;
-                let mut talk = Box::new(Talk {
-                    session,
-                    waiting: Vec::new(),
-                    said: 0,
-                    was_full: count == BLOCK,
-                    has_left: false,
-                    authority: None,
-                });
-                let fed = talk.feed(&block[..count], wire);
-                self.spoken = Spoken::Tls(talk);
-                fed
+            (Spoken::Nothing, _) => self.spoken = Spoken::Hello(Box::default()),
+            _ => {}
+        }
+        let Spoken::Hello(acceptor) = &mut self.spoken else { return Ok(()) };
+        while !arrived.is_empty() {
+            acceptor.read_tls(&mut arrived)?;
+            match acceptor.accept() {
+                Ok(None) => {}
+                Ok(Some(accepted)) => {
+                    let mut talk = self.choose(accepted, wire)?;
+                    talk.was_full = count == BLOCK;
+                    let fed = talk.feed(arrived, wire);
+                    self.spoken = Spoken::Tls(Box::new(talk));
+                    return fed;
+                }
+                Err((error, mut alert)) => {
+                    let _ = alert.write_all(&mut &mut *wire); // the client is told what is wrong, if it listens
+                    return Err(failure(&error));
+                }
             }
         }
+        Ok(())
     }
+
+    /// Goes on with the certificate that is for the host that the client wants.
+    fn choose(&self, accepted: Accepted, wire: &mut dyn Wire) -> io::Result<Talk> {
+        let identity = self.certificates.for_host(accepted.client_hello().server_name());
+        let session = accepted.into_connection(Arc::clone(&identity.config));
+        let session = session.map_err(|(error, mut alert)| {
+            let _ = alert.write_all(&mut &mut *wire);
+            failure(&error)
+        })?;
+        Ok(Talk {
+            session,
+            waiting: Vec::new(),
+            said: 0,
+            was_full: false,
+            has_left: false,
+            authority: Arc::new(Shown::new(identity)),
+        })
+    }
+}
+
+fn failure(error: &rustls::Error) -> io::Error {
+    io::Error::new(ErrorKind::InvalidData, format!("TLS: {error}"))
 }
 
 /// A client that has left before the conversation.
@@ -122,10 +137,10 @@ impl Talk {
         self.feed(&block[..count], wire)
     }
 
-    /// Decrypts what has arrived, until the client has said something. What is left after that waits.
+    /// Decrypts what has arrived, until the client has said something. What is left after that waits; what comes after its
+    /// goodbye is nothing that it has said.
     fn feed(&mut self, mut arrived: &[u8], wire: &mut dyn Wire) -> io::Result<()> {
-        while self.said == 0 && !arrived.is_empty() {
-            self.session.read_tls(&mut arrived)?;
+        loop {
             match self.session.process_new_packets() {
                 Ok(state) => {
                     self.said = state.plaintext_bytes_to_read();
@@ -133,11 +148,17 @@ impl Talk {
                 }
                 Err(error) => {
                     let _ = self.flush(wire); // the client is told what is wrong, if it listens
-                    return Err(io::Error::new(ErrorKind::InvalidData, format!("TLS: {error}")));
+                    return Err(failure(&error));
                 }
             }
+            if self.said > 0 || self.has_left || arrived.is_empty() {
+                break;
+            }
+            self.session.read_tls(&mut arrived)?;
         }
-        self.waiting.extend_from_slice(arrived);
+        if !self.has_left {
+            self.waiting.extend_from_slice(arrived);
+        }
         Ok(())
     }
 
@@ -156,7 +177,7 @@ impl Talk {
         self.flush(wire)?;
         if self.session.is_handshaking() {
             self.pull(wire)?;
-            if self.has_left {
+            if self.has_left && self.session.is_handshaking() {
                 return Err(LEFT.into());
             }
             self.flush(wire)?;
@@ -175,10 +196,8 @@ impl Talk {
     fn send(&mut self, wire: &mut dyn Wire, bytes: &[u8]) -> io::Result<usize> {
         self.flush(wire)?;
         let count = self.session.writer().write(bytes)?;
-        match self.flush(wire) {
-            Err(error) if !is_full(&error) => Err(error),
-            _ => Ok(count), // the rest of them is sent later
-        }
+        let _ = self.flush(wire); // what is left is sent later, and what is wrong shows then
+        Ok(count)
     }
 
     fn flush(&mut self, wire: &mut dyn Wire) -> io::Result<()> {
@@ -189,23 +208,18 @@ impl Talk {
     }
 }
 
-/// Whether a socket takes nothing for now.
+/// Whether a socket takes nothing for now. A signal may have come, such as at Ctrl-Z.
 fn is_full(error: &io::Error) -> bool {
-    matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut)
+    matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted)
 }
 
 impl Filter for Session {
     fn open(&mut self, wire: &mut dyn Wire) -> io::Result<bool> {
-        if let Spoken::Unknown = self.spoken {
-            self.begin(wire)?;
+        match &mut self.spoken {
+            Spoken::Nothing | Spoken::Hello(_) => self.begin(wire).map(|()| false),
+            Spoken::Tls(talk) => talk.open(wire),
+            Spoken::Http => Err(NOT_TLS.into()),
         }
-        let Spoken::Tls(talk) = &mut self.spoken else { return Err(NOT_TLS.into()) };
-        let is_open = talk.open(wire)?;
-        if is_open && talk.authority.is_none() {
-            let identity = self.certificates.for_host(talk.session.server_name());
-            talk.authority = identity.map(|it| Arc::new(Shown::new(it)) as Arc<dyn Authority>);
-        }
-        Ok(is_open)
     }
 
     fn receive(&mut self, wire: &mut dyn Wire, room: &mut [u8]) -> io::Result<usize> {
@@ -238,7 +252,9 @@ impl Filter for Session {
 
     fn has_more(&self) -> bool {
         match &self.spoken {
-            Spoken::Tls(talk) => talk.said > 0 || talk.was_full || !talk.waiting.is_empty(),
+            Spoken::Tls(talk) => {
+                talk.said > 0 || talk.was_full || talk.has_left || !talk.waiting.is_empty()
+            }
             _ => false,
         }
     }
@@ -247,7 +263,7 @@ impl Filter for Session {
         let Spoken::Tls(talk) = &mut self.spoken else { return false };
         if talk.said == 0 && !talk.has_left {
             if let Err(error) = talk.pull(wire) {
-                return !is_full(&error) && error.kind() != ErrorKind::Interrupted;
+                return !is_full(&error);
             }
         }
         talk.has_left
@@ -255,7 +271,7 @@ impl Filter for Session {
 
     fn authority(&self) -> Option<Arc<dyn Authority>> {
         match &self.spoken {
-            Spoken::Tls(talk) => talk.authority.clone(),
+            Spoken::Tls(talk) => Some(Arc::clone(&talk.authority)),
             _ => None,
         }
     }

@@ -260,3 +260,149 @@ fn a_thousand_clients_come_and_go() {
         threads.into_iter().for_each(|thread| thread.join().expect("no panic"));
     }
 }
+
+/// Sends what the session has to send.
+fn send_all(stream: &mut clients::Stream) {
+    let mut bytes = Vec::new();
+    while stream.conn.wants_write() {
+        stream.conn.write_tls(&mut bytes).expect("in memory");
+    }
+    stream.sock.write_all(&bytes).expect("it reads");
+}
+
+const GET: &[u8] = b"GET / HTTP/1.1\r\nHost: a.example\r\n\r\n";
+
+#[test]
+fn what_comes_after_a_goodbye_is_nothing() {
+    for with_threads in DRIVERS {
+        let pair = Pair::for_names(&["a.example"]);
+        let server = Server::start(&[&pair], Limits::default(), with_threads);
+        let config = trusting(&pair);
+        for _ in 0..4 {
+            let mut stream = begin(&server, "a.example", &config);
+            let mut bytes = Vec::new();
+            stream.conn.send_close_notify();
+            stream.conn.write_tls(&mut bytes).expect("in memory");
+            bytes.extend_from_slice(b"\x17\x03\x03\x10\x00");
+            bytes.extend_from_slice(&[b'x'; 9_000]);
+            stream.sock.write_all(&bytes).expect("it reads");
+            let _ = stream.sock.read_to_end(&mut Vec::new()).expect("it ends");
+        }
+        assert_eq!(ask(&mut begin(&server, "a.example", &config), "a.example"), 200);
+    }
+}
+
+#[test]
+fn a_last_request_and_a_goodbye_may_come_with_the_handshake() {
+    for with_threads in DRIVERS {
+        let pair = Pair::for_names(&["a.example"]);
+        let limits = Limits { idle_timeout: Duration::from_secs(600), ..Limits::default() };
+        let server = Server::start(&[&pair], limits, with_threads);
+        let config = trusting(&pair);
+        for _ in 0..5 {
+            let mut stream = clients::begin_without_last_message(&server, "a.example", &config);
+            stream.conn.writer().write_all(GET).expect("in memory");
+            stream.conn.send_close_notify();
+            send_all(&mut stream);
+            assert_eq!(read_answer(&mut stream).0, 200);
+            // The client has said goodbye, and keeps its connection open: the server ends it soon, and well.
+            assert_eq!(stream.read(&mut [0]).expect("a goodbye"), 0);
+        }
+    }
+}
+
+#[test]
+fn a_goodbye_after_the_last_answer_does_not_hurt() {
+    for with_threads in DRIVERS {
+        let pair = Pair::for_names(&["a.example"]);
+        let server = Server::start(&[&pair], Limits::default(), with_threads);
+        let config = trusting(&pair);
+        for _ in 0..20 {
+            let mut stream = begin(&server, "a.example", &config);
+            let request = b"GET / HTTP/1.1\r\nHost: a.example\r\nConnection: close\r\n\r\n";
+            stream.write_all(request).expect("it reads");
+            assert_eq!(read_answer(&mut stream).0, 200);
+            stream.conn.send_close_notify();
+            send_all(&mut stream);
+            let ended = stream.sock.read_to_end(&mut Vec::new());
+            assert!(ended.is_ok(), "the connection ends with a reset");
+        }
+    }
+}
+
+#[test]
+fn an_unfinished_handshake_makes_room_for_others() {
+    for with_threads in DRIVERS {
+        let limits = Limits { max_connections: 2, ..Limits::default() };
+        let pair = Pair::for_names(&["a.example"]);
+        let server = Server::start(&[&pair], limits, with_threads);
+        let config = trusting(&pair);
+        let begun: Vec<_> = (0..2)
+            .map(|_| {
+                let mut stream = server.connect();
+                stream.write_all(&[22]).expect("there is room");
+                stream
+            })
+            .collect();
+        let is_served = || ask(&mut begin(&server, "a.example", &config), "a.example") == 200;
+        assert!(clients::within_a_while(is_served), "there is no room");
+        drop(begun);
+    }
+}
+
+#[test]
+fn who_has_to_make_room_hears_a_goodbye() {
+    for with_threads in DRIVERS {
+        let limits = Limits { max_connections: 1, ..Limits::default() };
+        let pair = Pair::for_names(&["a.example"]);
+        let server = Server::start(&[&pair], limits, with_threads);
+        let config = trusting(&pair);
+        let mut idle = begin(&server, "a.example", &config);
+        assert_eq!(ask(&mut idle, "a.example"), 200);
+        let is_served = || ask(&mut begin(&server, "a.example", &config), "a.example") == 200;
+        assert!(clients::within_a_while(is_served), "there is no room");
+        assert_eq!(idle.read(&mut [0]).expect("a goodbye"), 0);
+    }
+}
+
+#[test]
+fn a_handshake_ends_with_the_certificate_with_which_it_began() {
+    for with_threads in DRIVERS {
+        let pair = Pair::for_names(&["a.example"]);
+        let server = Server::start(&[&pair], Limits::default(), with_threads);
+        let config = trusting(&pair);
+        let mut stream = clients::begin_without_last_message(&server, "a.example", &config);
+        pair.renew(&["b.example"]);
+        server.certificates.reload();
+        send_all(&mut stream);
+        assert_eq!(ask(&mut stream, "a.example"), 200);
+        assert_eq!(ask(&mut stream, "b.example"), 421);
+    }
+}
+
+#[test]
+fn a_watcher_that_takes_nothing_is_let_go() {
+    for with_threads in DRIVERS {
+        let limits = Limits { send_timeout: Duration::from_millis(500), ..Limits::default() };
+        let pair = Pair::for_names(&["a.example"]);
+        let server = Server::start(&[&pair], limits, with_threads);
+        let config = trusting(&pair);
+        let watch = || {
+            let mut stream = begin(&server, "a.example", &config);
+            let request = b"GET /events HTTP/1.1\r\nHost: a.example\r\n\r\n";
+            stream.write_all(request).expect("it reads");
+            let mut answer = [0; 12];
+            stream.read_exact(&mut answer).expect("it answers");
+            (answer == *b"HTTP/1.1 200").then_some(stream)
+        };
+        let first = watch().expect("there is one place");
+        let (mut id, text) = (0, "x".repeat(100_000));
+        let has_place = || {
+            id += 1;
+            server.events.send(id, "large", &text);
+            watch().is_some()
+        };
+        assert!(clients::within_a_while(has_place), "it keeps its place");
+        drop(first);
+    }
+}

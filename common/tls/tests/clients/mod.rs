@@ -66,7 +66,7 @@ impl Server {
     pub fn start(pairs: &[&Pair], limits: Limits, with_threads: bool) -> Server {
         let files: Vec<_> = pairs.iter().map(|pair| (pair.certificate(), pair.key())).collect();
         let certificates = Certificates::load(&files).expect("they match");
-        let tls = Tls::new(Arc::clone(&certificates)).expect("random numbers");
+        let tls = Tls::new(Arc::clone(&certificates));
         let events = Events::new(1, Duration::from_secs(60));
         let mut app = app(&events);
         app.through(move || tls.session());
@@ -142,13 +142,30 @@ pub fn client(name: &str, config: &Arc<ClientConfig>) -> ClientConnection {
     ClientConnection::new(Arc::clone(config), name).expect("a client")
 }
 
-type Stream = StreamOwned<ClientConnection, TcpStream>;
+pub type Stream = StreamOwned<ClientConnection, TcpStream>;
 
 /// Connects, and agrees on keys.
 pub fn begin(server: &Server, name: &str, config: &Arc<ClientConfig>) -> Stream {
     let (mut session, mut socket) = (client(name, config), server.connect());
     while session.is_handshaking() {
         session.complete_io(&mut socket).expect("they agree");
+    }
+    StreamOwned::new(session, socket)
+}
+
+/// Connects, and agrees on keys; but the last message of the client is still to be sent.
+pub fn begin_without_last_message(
+    server: &Server,
+    name: &str,
+    config: &Arc<ClientConfig>,
+) -> Stream {
+    let (mut session, mut socket) = (client(name, config), server.connect());
+    while session.is_handshaking() {
+        while session.wants_write() {
+            session.write_tls(&mut socket).expect("it reads");
+        }
+        session.read_tls(&mut socket).expect("it answers");
+        session.process_new_packets().expect("they agree");
     }
     StreamOwned::new(session, socket)
 }
