@@ -524,12 +524,29 @@ const MISTAKES: &[Row] = &[
     ("securing:redirects-to-whoever-is-named", 23, "keeps_clients_on_tls", "evil.example"),
     ("securing:redirects-without-the-query", 23, "keeps_clients_on_tls", "Location"),
     ("securing:redirects-to-the-front-page", 23, "keeps_clients_on_tls", "Location"),
+    ("machines:keeps-records-to-itself", 24, "machines_have_the_same_records", "the status is 404, not 200"),
+    ("machines:makes-its-own-tags", 24, "machines_have_the_same_records", "on the other"),
+    ("machines:takes-the-blame", 24, "machines_have_the_same_records", "the status is 500, not 413"),
+    ("machines:looks-before-it-changes", 24, "one_of_two_wins", "2 of the two changes were made"),
+    ("machines:watches-nobody", 24, "tells_of_changes_on_other_machines", "no event within 5 seconds"),
+    ("machines:forgets-where-it-was", 24, "tells_of_changes_on_other_machines", "no event within 5 seconds"),
+    ("machines:shows-what-it-remembers", 24, "says_when_the_store_cannot_be_reached", "the status is 200, not 503"),
+    ("machines:says-500", 24, "says_when_the_store_cannot_be_reached", "the status is 500, not 503"),
+    ("machines:does-not-say-when", 24, "says_when_the_store_cannot_be_reached", "the answer has no Retry-After"),
+    ("machines:waits-for-the-store", 24, "says_when_the_store_cannot_be_reached", "no answer within 5 seconds"),
+    ("machines:knows-one-member", 24, "goes_to_another_member", "the status is 503, not 200"),
+    ("machines:takes-the-first-answer", 24, "goes_to_another_member", "the status is 503, not 20"),
+    ("machines:adds-again", 24, "a_change_happens_once", "there are 2 such records now"),
+    ("machines:is-always-ready", 24, "leaves_before_it_stops", "the status is 200, not 503"),
+    ("machines:stops-at-once", 24, "leaves_before_it_stops", "your server"),
     ("securing:redirects-challenges", 23, "keeps_clients_on_tls", "the status is 308, not 200"),
 ];
 
 /// Reports that are not kept, because they depend on timing: the answer may arrive before the reset or not, and a
 /// slow client sends more bytes or fewer.
-const UNSTEADY: [&str; 28] = [
+const UNSTEADY: [&str; 30] = [
+    "24-makes-its-own-tags.machines_have_the_same_records",
+    "24-stops-at-once.leaves_before_it_stops",
     "23-encrypts-without-end.carries_all_that_is_said",
     "18-another-time-format.writes_a_line_for_each_request",
     "22-one-queue-for-all.thousands_of_changes_reach_all_who_watch",
@@ -820,6 +837,7 @@ fn stage_before(variant: &str) -> Option<usize> {
         || variant.starts_with("ranges:")
         || variant.starts_with("looping:")
         || variant.starts_with("securing:")
+        || variant.starts_with("machines:")
         || PARTIAL.contains(&variant);
     let stages = MISTAKES.iter().filter(|(it, ..)| *it == variant).map(|(_, stage, ..)| *stage);
     stages.min().filter(|stage| *stage > 1 && !is_partial).map(|stage| stage - 1)

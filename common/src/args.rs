@@ -15,7 +15,7 @@ use crate::app::cors::{Cors, origin};
 use crate::app::routes::{add_middleware, earlier_routes};
 use crate::content::directory::Directory;
 use crate::content::site::Site;
-use crate::message::target::is_authority;
+use crate::message::target::{host_of, is_authority};
 use crate::protocol::limits::Limits;
 use crate::serve::access_log::RequestLog;
 use crate::serve::log::{self, LogFormat};
@@ -70,6 +70,10 @@ pub struct Args {
     pub heartbeat: Duration,
     /// Whether each connection has a thread of its own, from `--threads`.
     pub threads: bool,
+    /// For how long the server goes on when it is asked to stop, from `--drain`.
+    pub drain: Duration,
+    /// Of which time the files of the site are, in seconds since the beginning of 1970, from `--site-date`.
+    site_date: Option<u64>,
     /// What is needed for TLS, from `--cert`, `--key`, `--self-signed` and the like.
     pub secure: Secure,
 }
@@ -144,6 +148,26 @@ impl Args {
 }
 
 impl Args {
+    /// Returns the members of the cluster that `--store` names, each with its port; `None` if it names a file. From stage
+    /// 23.
+    ///
+    /// # Errors
+    ///
+    /// When one of them is no `http://HOST:PORT`.
+    pub fn members(&self) -> io::Result<Option<Vec<String>>> {
+        let named = self.store.as_ref().and_then(|path| path.to_str());
+        let Some(urls) = named.filter(|name| name.contains("://")) else { return Ok(None) };
+        let member = |url: &str| {
+            let authority = url.strip_prefix("http://").map(|rest| rest.trim_end_matches('/'));
+            let has_port =
+                |name: &&str| is_authority(name.as_bytes()) && host_of(name).len() < name.len();
+            authority.filter(has_port).map(str::to_owned).ok_or_else(|| {
+                io::Error::other(format!("--store: {url} is not like http://localhost:2379"))
+            })
+        };
+        urls.split(',').map(member).collect::<io::Result<_>>().map(Some)
+    }
+
     /// Returns the files of the web site, from `--site`; no files without it. From stage 13.
     pub fn site(&self) -> Directory {
         Directory::new(self.named_site.clone())
@@ -153,7 +177,7 @@ impl Args {
 impl Args {
     /// Returns the routes of the earlier stages, with the files and the site that the user has chosen. From stage 18.
     pub fn app(&self, files: &Directory) -> App {
-        let site = Site::new(self.site()).list_folders(self.list);
+        let site = Site::new(self.site()).list_folders(self.list).dated(self.site_date);
         let mut app = earlier_routes(files, site);
         add_middleware(&mut app, self.rate, self.max_age);
         app
@@ -289,6 +313,32 @@ pub fn run_driven(serve: impl FnOnce(&Args) -> io::Result<()>) -> ExitCode {
 /// `--http-port`, `--host` and `--hsts`. Errors are handled as in [`run`]. From stage 22.
 pub fn run_secure(serve: impl FnOnce(&Args) -> io::Result<()>) -> ExitCode {
     start(driven_command().args(secure()), serve)
+}
+
+/// Runs a server with the options of [`run_secure`], and with `--drain` and `--site-date`; `--store` may name the members
+/// of a cluster. Errors are handled as in [`run`]. From stage 23.
+pub fn run_one_of_many(serve: impl FnOnce(&Args) -> io::Result<()>) -> ExitCode {
+    let command = driven_command().args(secure()).args(one_of_many());
+    let store =
+        "Keep the records in this file, or in the cluster with these members (http://HOST:PORT,…)";
+    start(command.mut_arg("store", |arg| arg.value_name("FILE|URLS").help(store)), serve)
+}
+
+fn one_of_many() -> [Arg; 2] {
+    let seconds = value_parser!(u64).range(..=u64::from(u32::MAX));
+    [
+        Arg::new("drain")
+            .long("drain")
+            .value_name("SECONDS")
+            .default_value("0")
+            .value_parser(seconds)
+            .help("When asked to stop, go on for this time, while /readyz says that no more should come"),
+        Arg::new("site-date")
+            .long("site-date")
+            .value_name("SECONDS")
+            .value_parser(seconds)
+            .help("Let all files of the site be of this time (since 1970), so that all machines show the same"),
+    ]
 }
 
 fn driven_command() -> Command {
@@ -601,6 +651,8 @@ fn chosen_args(matches: &ArgMatches) -> Result<Args, String> {
         max_watchers: usize::try_from(number("max-watchers", MAX_WATCHERS)).unwrap_or(usize::MAX),
         heartbeat: Duration::from_secs(number("heartbeat", HEARTBEAT)),
         threads: flag("threads"),
+        drain: Duration::from_secs(number("drain", 0)),
+        site_date: matches.try_get_one("site-date").ok().flatten().copied(),
         secure: chosen_secure(matches)?,
         proxies: Proxies::new(proxies.into_iter().flatten().copied()),
     })

@@ -193,8 +193,9 @@ mod transport {
 pub use app::application::{App, Next};
 pub use app::routes::earlier_routes;
 pub use args::{
-    Args, Secure, announce, run, run_api, run_app, run_driven, run_live, run_secure, run_store,
-    run_with_caching, run_with_directory, run_with_limits, run_with_middleware, run_with_site,
+    Args, Secure, announce, run, run_api, run_app, run_driven, run_live, run_one_of_many,
+    run_secure, run_store, run_with_caching, run_with_directory, run_with_limits,
+    run_with_middleware, run_with_site,
 };
 pub use content::caching::{Outcome, Validators, cached, evaluate, may_change};
 pub use content::countdown::Countdown;
@@ -235,7 +236,7 @@ pub use serve::exchange::{
 pub use serve::log::{LogFormat, log};
 pub use serve::proxies::{Network, Proxies};
 pub use serve::service::{Driven, Service};
-pub use serve::stop::on_stop;
+pub use serve::stop::{Draining, on_stop};
 pub use serve::threads::serve;
 pub use transport::client::Client;
 pub use transport::http_client::{

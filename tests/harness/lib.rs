@@ -31,6 +31,7 @@
 //! | `flood` | a client that sends without end |
 //! | `etcd` | a small etcd, which can be told to fail |
 //! | `base64` | bytes as text, for that |
+//! | `real_etcd` | the real one, where it is installed |
 //! | `failure` | the report of what went wrong |
 //! | `show` | bytes made visible |
 //! | `text` | texts that were decoded in the wrong way |
@@ -51,6 +52,7 @@ mod flood;
 mod location;
 mod port;
 mod process;
+mod real_etcd;
 mod server;
 mod show;
 mod stages;
@@ -65,6 +67,7 @@ pub use events::{Event, Events};
 pub use exchange::{Exchange, Request};
 pub use failure::{Check, Failure};
 pub use flood::Flood;
+pub use real_etcd::RealEtcd;
 pub use serde_json::{Value, json};
 pub use server::{Server, TIMEOUT};
 pub use stages::{Rules, Stage, cargo, check_program, repository};

@@ -149,13 +149,33 @@ impl Server {
         Server::start_with(stage, command, directory)
     }
 
+    /// Starts another server beside this one, with these arguments, on a port of its own, also if the user has chosen one.
+    ///
+    /// # Errors
+    ///
+    /// As [`Server::start_with_directory`].
+    pub fn start_another(&self, args: &[&str]) -> Result<Server, Failure> {
+        let mut command = choice::command(self.stage)?;
+        command.args(args);
+        let server = Server::start_on(None, self.stage, command, Some(new_directory()?))?;
+        Ok(Server { args: format!(" {}", args.join(" ")), ..server })
+    }
+
     fn start_with(
+        stage: &'static str,
+        command: Command,
+        directory: Option<TempDir>,
+    ) -> Result<Server, Failure> {
+        Server::start_on(own_port()?, stage, command, directory)
+    }
+
+    fn start_on(
+        own: Option<(Port, MutexGuard<'static, ()>)>,
         stage: &'static str,
         mut command: Command,
         directory: Option<TempDir>,
     ) -> Result<Server, Failure> {
         static START: Mutex<()> = Mutex::new(());
-        let own = own_port()?;
         let alone = START.lock().unwrap_or_else(PoisonError::into_inner);
         let (port, turn) =
             own.map_or_else(|| (Port::free(), None), |(port, turn)| (port, Some(turn)));

@@ -158,7 +158,8 @@ You have built an HTTP/1.1 server. It
   - sends a file only to those who do not have it yet, and as much of it as they need;
   - keeps records for programs, loses none of them in a crash, and tells all open pages what has changed;
   - waits for ten thousand clients with one thread;
-  - speaks TLS, so that nobody on the way can read what is said, or change it.
+  - speaks TLS, so that nobody on the way can read what is said, or change it;
+  - shares its records with others like it, and is missed by nobody when it is restarted.
 
 From here: compare it with servers that people trust (docs/strict.md and docs/speed.md). Read
 common/src/lib.rs, the same server as a library with limits and tests. Or use your server for

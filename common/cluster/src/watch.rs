@@ -23,9 +23,10 @@ const MAX_LINE: u64 = 64 * 1024 * 1024;
 
 /// Tells an observer of all changes from now on, in a thread of its own, as long as somebody has the members.
 pub(crate) fn begin(members: &Arc<dyn Ask>, observer: Arc<dyn Observer>) -> io::Result<()> {
-    let members = Arc::downgrade(members);
-    let watch = move || Watch { members, observer, next: None }.run();
-    thread::Builder::new().name("changes".to_owned()).spawn(watch).map(drop)
+    let mut watch = Watch { members: Arc::downgrade(members), observer, next: None };
+    // Before there are clients who watch, if a member answers. Otherwise they learn later that they have missed something.
+    let _ = watch.first(&**members);
+    thread::Builder::new().name("changes".to_owned()).spawn(move || watch.run()).map(drop)
 }
 
 struct Watch {
@@ -46,21 +47,24 @@ impl Watch {
         }
     }
 
+    /// Returns the number of the next change. If that is not known, what has changed before is forgotten.
+    fn first(&mut self, members: &dyn Ask) -> io::Result<u64> {
+        if let Some(next) = self.next {
+            return Ok(next);
+        }
+        let revision = find(members, &wire::get(wire::LAST_ID))?.revision;
+        self.observer.begin(revision);
+        self.next = Some(revision + 1);
+        Ok(revision + 1)
+    }
+
     /// Watches until nothing comes any more.
     ///
     /// # Errors
     ///
     /// When no member answers.
     fn watch(&mut self, members: &dyn Ask) -> io::Result<()> {
-        let next = match self.next {
-            Some(next) => next,
-            None => {
-                let revision = find(members, &wire::get(wire::LAST_ID))?.revision;
-                self.observer.begin(revision);
-                revision + 1
-            }
-        };
-        self.next = Some(next);
+        let next = self.first(members)?;
         let stream = members.listen("/v3/watch", &wire::watch(next), PATIENCE)?;
         let mut lines = BufReader::new(stream);
         let mut line = Vec::new();

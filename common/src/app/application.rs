@@ -4,6 +4,7 @@ use std::io;
 use std::panic::{self, AssertUnwindSafe};
 use std::path::{Path, absolute};
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::app::cors::Cors;
 use crate::app::router::{Match, Router};
@@ -21,7 +22,7 @@ use crate::serve::access_log::RequestLog;
 use crate::serve::clock::now;
 use crate::serve::log;
 use crate::serve::service::{AtStop, Driven, NewFilter, Service};
-use crate::serve::stop::{AtHangup, on_signals};
+use crate::serve::stop::{AtHangup, Draining, on_signals};
 use crate::transport::listener::Listener;
 
 /// A function that answers requests.
@@ -80,6 +81,8 @@ pub struct App {
     at_stop: Vec<AtStop>,
     filters: Option<Box<NewFilter>>,
     at_hangup: Option<AtHangup>,
+    /// For how long the program goes on when it is asked to stop.
+    drain: Option<(Draining, Duration)>,
     /// What is wrong with the routes.
     fault: Option<String>,
 }
@@ -108,6 +111,7 @@ impl App {
             at_stop: Vec::new(),
             filters: None,
             at_hangup: None,
+            drain: None,
             fault: None,
         }
     }
@@ -227,6 +231,14 @@ impl App {
         self.at_hangup = Some(Box::new(call));
     }
 
+    /// Goes on for this time when the program is asked to stop, so that those who send requests here can learn of it. Each
+    /// answer is the last on its connection then. From stage 23.
+    pub fn drain(&mut self, time: Duration) -> Draining {
+        let draining = Draining::default();
+        self.drain = Some((draining.clone(), time));
+        draining
+    }
+
     /// Serves the files of a directory below a prefix, as a web site: `/static/a.css` is `a.css`, with its type, and not
     /// sent to whoever has it; `/static/` is its `index.html`. From stage 21.
     ///
@@ -313,7 +325,12 @@ impl App {
 
     /// Has a service stopped by the signals that ask for that.
     pub(crate) fn heed_signals(&mut self, service: &Service) -> io::Result<()> {
-        on_signals(service.stopper(), self.at_hangup.take())
+        match &self.drain {
+            Some((draining, time)) => {
+                on_signals(draining.before(service.stopper(), *time), self.at_hangup.take())
+            }
+            None => on_signals(service.stopper(), self.at_hangup.take()),
+        }
     }
 
     /// Gives a service what it needs from here beside the routes.
@@ -365,9 +382,13 @@ impl App {
             let of_routes = self.router.allowed(request.full_path());
             of_routes.or_else(|| self.fallback.as_ref().map(|_| "GET, HEAD, OPTIONS".to_owned()))
         };
-        self.cors.answer(request, allowed, || {
+        let response = self.cors.answer(request, allowed, || {
             through(&self.layers, request, &|request| guarded(|| self.route_to(request)))
-        })
+        });
+        match &self.drain {
+            Some((draining, _)) if draining.has_begun() => response.last(),
+            _ => response,
+        }
     }
 
     /// Answers a request with its route, without any middleware.

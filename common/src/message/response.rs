@@ -206,6 +206,14 @@ impl Response {
         self.rare.as_ref()?.file
     }
 
+    /// Lets the file that this response carries, if it does, be of this time, in seconds since the beginning of 1970.
+    pub(crate) fn changed_at(mut self, seconds: u64) -> Response {
+        if let Some(state) = self.rare.as_mut().and_then(|rare| rare.file.as_mut()) {
+            state.modified = Some(i128::from(seconds) * 1_000_000_000);
+        }
+        self
+    }
+
     /// Creates a 200 response with a page of HTML in UTF-8. From stage 13.
     pub fn html(page: String) -> Response {
         Response::ok().body("text/html; charset=utf-8", Content::Bytes(page.into_bytes()))

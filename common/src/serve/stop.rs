@@ -1,6 +1,10 @@
 //! The signals that ask a program to end, which are not part of the lesson (from stage 1).
 
 use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
 
 /// Calls `stop` in a separate thread each time the program is asked to end: with Ctrl-C, or by the
 /// signal SIGTERM or SIGHUP. A signal that was ignored when the program started stays ignored, as
@@ -11,6 +15,44 @@ use std::io;
 /// When the system refuses the handlers or the thread.
 pub fn on_stop(stop: impl Fn() + Send + 'static) -> io::Result<()> {
     on_signals(stop, None)
+}
+
+/// Whether a program is about to stop, and goes on until others know that. From stage 23.
+#[derive(Debug, Clone, Default)]
+pub struct Draining(Arc<AtomicBool>);
+
+impl Draining {
+    /// Whether it has begun: no more requests should come here.
+    pub fn has_begun(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// Returns a function that begins at its first call, and calls `stop` after this time; at its second call, `stop` is
+    /// called at once, and at the third once more.
+    pub(crate) fn before(
+        &self,
+        stop: impl Fn() + Send + Sync + 'static,
+        time: Duration,
+    ) -> impl Fn() + Send + Sync + 'static {
+        let (draining, stop) = (Arc::clone(&self.0), Arc::new(stop));
+        let has_stopped = Arc::new(AtomicBool::new(false));
+        move || {
+            if draining.swap(true, Ordering::Relaxed) || time.is_zero() {
+                has_stopped.store(true, Ordering::Relaxed);
+                return stop();
+            }
+            let (later, has_stopped) = (Arc::clone(&stop), Arc::clone(&has_stopped));
+            let wait = move || {
+                thread::sleep(time);
+                if !has_stopped.swap(true, Ordering::Relaxed) {
+                    later();
+                }
+            };
+            if thread::Builder::new().spawn(wait).is_err() {
+                stop();
+            }
+        }
+    }
 }
 
 /// What is done at the signal SIGHUP.
@@ -31,7 +73,7 @@ pub(crate) fn on_signals(
             _ => stop(),
         });
     };
-    std::thread::Builder::new().name("signals".to_owned()).spawn(wait).map(drop)
+    thread::Builder::new().name("signals".to_owned()).spawn(wait).map(drop)
 }
 
 /// Whether a signal was ignored when the program was started.
@@ -59,7 +101,7 @@ pub(crate) fn on_signals(stop: impl Fn() + Send + 'static, _: Option<AtHangup>) 
 /// would end the program.
 #[cfg(unix)]
 pub(crate) fn survive_large_files() {
-    let _ = signal_hook::flag::register(signal_hook::consts::SIGXFSZ, std::sync::Arc::default());
+    let _ = signal_hook::flag::register(signal_hook::consts::SIGXFSZ, Arc::default());
 }
 
 #[cfg(not(unix))]

@@ -36,7 +36,7 @@ pub struct Call<'c> {
     pub body: &'c [u8],
 }
 
-/// An answer, whole.
+/// An answer, whole. From stage 23.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Answer {
     /// The status code.
@@ -45,7 +45,7 @@ pub struct Answer {
     pub body: Vec<u8>,
 }
 
-/// Why there is no answer. What can be done about it depends on how far the call has come.
+/// Why there is no answer. What can be done about it depends on how far the call has come. From stage 23.
 #[derive(Debug)]
 pub enum NotAnswered {
     /// Nothing has been sent: it can be tried elsewhere, whatever it is.
@@ -64,7 +64,7 @@ impl fmt::Display for NotAnswered {
     }
 }
 
-/// How often a call may be tried.
+/// How often a call may be tried. From stage 23.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Repeat {
     /// Again only if nothing has been sent.
@@ -81,7 +81,7 @@ pub struct Members {
     current: AtomicUsize,
 }
 
-/// What one of several servers has answered.
+/// What one of several servers has answered. From stage 23.
 #[derive(Debug)]
 pub struct Told {
     /// The answer.
