@@ -59,7 +59,7 @@ mod stages;
 mod text;
 
 pub use answer::Answer;
-pub use background::{Background, free_port};
+pub use background::{Background, ask, free_port};
 pub use choice::{own_command, sources, subject};
 pub use connection::Connection;
 pub use etcd::{Etcd, Member, Mood};

@@ -1,7 +1,6 @@
 //! The real etcd, where it is installed: processes that can be killed, stopped and started again.
 
-use std::io::{self, Read, Write};
-use std::net::{Ipv4Addr, TcpStream};
+use std::io;
 use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -9,6 +8,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use tempfile::TempDir;
 
+use crate::background;
 use crate::free_port;
 
 /// How long the members may take to agree on who leads.
@@ -129,18 +129,8 @@ fn url(port: u16) -> String {
 
 /// Sends a body of JSON to a member, and returns the JSON of its answer, if that has the status 200.
 fn ask(port: u16, path: &str, body: &str) -> io::Result<Value> {
-    let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
-    stream.set_read_timeout(Some(Duration::from_secs(2)))?;
-    let length = body.len();
-    write!(
-        stream,
-        "POST {path} HTTP/1.1\r\nHost: etcd\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{body}"
-    )?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer)?;
-    let (head, body) = answer.split_once("\r\n\r\n").unwrap_or_default();
-    match head.starts_with("HTTP/1.1 200") {
-        true => serde_json::from_str(body).map_err(io::Error::other),
-        false => Err(io::Error::other("it is not well")),
+    match background::ask(port, "POST", path, "", body)? {
+        (200, _, body) => serde_json::from_str(&body).map_err(io::Error::other),
+        _ => Err(io::Error::other("it is not well")),
     }
 }
