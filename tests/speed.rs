@@ -7,8 +7,8 @@ use std::process::{Command, exit};
 use harness::{cargo, repository};
 
 /// The stages that take part.
-const STAGES: [&str; 7] =
-    ["stage06", "stage10", "stage13", "stage16", "stage19", "stage22", "stage23"];
+const STAGES: [&str; 8] =
+    ["stage06", "stage10", "stage13", "stage16", "stage19", "stage22", "stage23", "stage24"];
 
 fn main() {
     if env::args().any(|arg| arg == "--test") {
@@ -18,8 +18,7 @@ fn main() {
     let mut stages = vec!["build", "--release"];
     STAGES.iter().for_each(|stage| stages.extend(["--bin", stage]));
     let rivals = ["build", "--release", "--package", "rivals", "--features", "speed"];
-    let example = ["build", "--release", "--package", "tls", "--example", "all"];
-    for build in [&stages[..], &rivals, &example] {
+    for build in [&stages[..], &rivals] {
         cargo(build).unwrap_or_else(|said| panic!("{said}"));
     }
     let speed = repository().join("target/release/speed");

@@ -87,7 +87,7 @@ pub fn start(directory: &Path, most: usize) -> Vec<Contestant> {
         run("stage 16", own("stage16"), &quiet, unrouted),
         run("stage 19", own("stage19"), &unlogged, always),
         run("stage 22", own("stage22"), &unlogged, always),
-        run("event-loop", own("examples/all"), &unlogged, always),
+        run("event-loop", own("stage24"), &unlogged, always),
     ];
     match nginx(directory, "") {
         Ok(nginx) => contestants.insert(5, nginx),
@@ -110,7 +110,7 @@ pub fn start_secured(directory: &Path) -> Vec<Contestant> {
         let running = running.unwrap_or_else(|error| panic!("cannot start {name}: {error}"));
         Contestant { name, port, takes_part: |_| true, tls: None, processes: vec![running] }
     };
-    let mut contestants = vec![run("stage 23", "stage23"), run("tls", "examples/all")];
+    let mut contestants = vec![run("stage 23", "stage23"), run("tls", "stage24")];
     match nginx(directory, &nginx_with(directory, &identity)) {
         Ok(nginx) => contestants.insert(0, nginx),
         Err(error) => eprintln!("nginx does not take part: {error}"),
