@@ -33,32 +33,41 @@ struct Machines {
     etcd: RealEtcd,
     servers: Vec<(u16, Option<Child>)>,
     balancer: u16,
-    _haproxy: Background,
+    _running: Background,
     _folder: TempDir,
 }
 
 impl Machines {
-    fn start(members: usize) -> io::Result<Machines> {
+    /// Starts all of it, with HAProxy or with nginx.
+    fn start(members: usize, balancer: &str) -> io::Result<Machines> {
         let etcd = RealEtcd::start(members)?;
         let folder = TempDir::new()?;
         let mut servers: Vec<_> = (0..3).map(|_| (free_port(), None)).collect();
         for server in &mut servers {
             server.1 = Some(serve(server.0, &etcd.urls())?);
         }
+        let (program, file) =
+            (balancer, if balancer == "nginx" { "nginx.conf" } else { "haproxy.cfg" });
         let balancer = free_port();
-        let mut text =
-            fs::read_to_string(repository().join("stages/24-many-machines/haproxy.cfg"))?;
+        let ours = repository().join("stages/24-many-machines").join(file);
+        let mut text = fs::read_to_string(ours)?;
         for (number, port) in
             [balancer].into_iter().chain(servers.iter().map(|it| it.0)).enumerate()
         {
             text = text.replace(&format!("127.0.0.1:423{number}"), &format!("127.0.0.1:{port}"));
         }
-        let configuration = folder.path().join("haproxy.cfg");
+        let configuration = folder.path().join(file);
         fs::write(&configuration, text)?;
-        let mut haproxy = Command::new("haproxy");
-        let haproxy = haproxy.arg("-db").arg("-f").arg(configuration);
-        let haproxy = Background::start(haproxy, balancer)?;
-        let machines = Machines { etcd, servers, balancer, _haproxy: haproxy, _folder: folder };
+        let mut command = Command::new(program);
+        match program {
+            "nginx" => {
+                command.args(["-g", "master_process off;", "-p"]).arg(folder.path());
+                command.arg("-c").arg(configuration)
+            }
+            _ => command.arg("-db").arg("-f").arg(configuration),
+        };
+        let running = Background::start(&mut command, balancer)?;
+        let machines = Machines { etcd, servers, balancer, _running: running, _folder: folder };
         wait_until(|| is_ready(machines.balancer));
         Ok(machines)
     }
@@ -337,13 +346,17 @@ impl Load {
     fn tell(&self, event: &str) -> (usize, Duration) {
         let history = self.history.lock().expect("no panic");
         let has_failed = |entry: &&Entry| matches!(entry.what, What::Perhaps | What::Unread);
-        let failed = history.iter().filter(has_failed).count();
+        let added = self.added.lock().expect("no panic");
+        let not_added = added.values().filter(|is_added| !**is_added).count();
+        let not_counted = self.perhaps_counted.load(Ordering::Relaxed);
+        let failed = history.iter().filter(has_failed).count() + not_added + not_counted;
+        let all = history.len() + added.len() + self.counted.load(Ordering::Relaxed) + not_counted;
         let mut ends: Vec<_> =
             history.iter().filter(|it| !has_failed(it)).map(|it| it.ended).collect();
         ends.sort();
         let outage = ends.windows(2).map(|two| two[1] - two[0]).max().unwrap_or_default();
         let milliseconds = outage.as_millis();
-        println!("| {event} | {} | {failed} | {milliseconds} ms |", history.len());
+        println!("| {event} | {all} | {failed} | {milliseconds} ms |");
         (failed, outage)
     }
 }
@@ -364,18 +377,12 @@ fn happens(
 #[ignore = "needs etcd and HAProxy; .ci/run runs it"]
 #[test]
 fn nothing_that_was_answered_is_lost() {
-    let mut machines = Machines::start(3).expect("etcd and HAProxy are installed");
+    let mut machines = Machines::start(3, "haproxy").expect("etcd and HAProxy are installed");
     println!(
         "| while | reads and writes | failed | longest time without an answer |\n|---|---:|---:|---:|"
     );
-    let (failed, _) =
-        happens(&mut machines, "all servers are restarted, one after another", |machines| {
-            for number in 0..3 {
-                machines.signal(number, "-TERM");
-                machines.renew(number).expect("it starts again");
-                thread::sleep(Duration::from_millis(700)); // the balancer has to notice that it is back
-            }
-        });
+    let event = "all servers are restarted, one after another";
+    let (failed, _) = happens(&mut machines, event, restart_all);
     assert_eq!(failed, 0, "nobody should notice");
     let mut outages = Vec::new();
     outages.push(happens(&mut machines, "a server is killed", |machines| {
@@ -404,6 +411,29 @@ fn nothing_that_was_answered_is_lost() {
     for (_, outage) in outages {
         assert!(outage < MAX_OUTAGE, "nobody was answered for {outage:?}");
     }
+}
+
+fn restart_all(machines: &mut Machines) {
+    for number in 0..3 {
+        machines.signal(number, "-TERM");
+        machines.renew(number).expect("it starts again");
+        thread::sleep(Duration::from_millis(700)); // the balancer has to notice that it is back
+    }
+}
+
+/// nginx asks nobody whether they are ready, and does not send a change to another server when the first one has gone. So
+/// some changes fail, but no reads; and nothing that was answered is lost.
+#[ignore = "needs etcd and nginx; .ci/run runs it"]
+#[test]
+fn nothing_that_was_answered_is_lost_behind_nginx() {
+    let mut machines = Machines::start(3, "nginx").expect("etcd and nginx are installed");
+    let load = Load::new(machines.balancer);
+    load.during(|| restart_all(&mut machines));
+    load.check();
+    load.tell("all servers are restarted, behind nginx");
+    let history = load.history.lock().expect("no panic");
+    let unread = history.iter().filter(|entry| entry.what == What::Unread).count();
+    assert_eq!(unread, 0, "no read should fail");
 }
 
 /// How many requests a second are answered to this many clients.
@@ -453,7 +483,7 @@ fn release(machines: &Machines) {
 #[ignore = "measures; the figures are in docs/24-many-machines.md"]
 #[test]
 fn what_a_machine_more_brings() {
-    let mut machines = Machines::start(3).expect("etcd and HAProxy are installed");
+    let mut machines = Machines::start(3, "haproxy").expect("etcd and HAProxy are installed");
     let path = Load::new(machines.balancer).counter;
     let confined = confine(&machines);
     let balancer = machines.balancer;
@@ -482,7 +512,7 @@ fn what_it_costs() {
     println!("| a second, 16 clients | 1 member | 3 members |\n|---|---:|---:|");
     let mut rows: BTreeMap<&str, Vec<f64>> = BTreeMap::new();
     for members in [1, 3] {
-        let machines = Machines::start(members).expect("etcd and HAProxy are installed");
+        let machines = Machines::start(members, "haproxy").expect("etcd and HAProxy are installed");
         let path = Load::new(machines.balancer).counter;
         let one = machines.servers[0].0;
         let get =

@@ -12,6 +12,9 @@ use common::{Answer, Decoder, NotAnswered, Repeat, Told};
 /// How long a member may take to answer.
 const TIMEOUT: Duration = Duration::from_millis(1_500);
 
+/// How long a connection is kept that is not in use. The longer, the more likely is it that nobody is there any more.
+const MAX_IDLE_TIME: Duration = Duration::from_secs(4);
+
 /// The most bytes that a head may have.
 const MAX_HEAD: u64 = 16 * 1024;
 
@@ -20,7 +23,7 @@ pub struct Members {
     addresses: Vec<String>,
     /// Which of them has answered last.
     current: AtomicUsize,
-    idle: Mutex<Vec<(usize, TcpStream)>>,
+    idle: Mutex<Vec<(usize, TcpStream, Instant)>>,
 }
 
 impl Members {
@@ -57,7 +60,7 @@ impl Members {
         let (answer, stays_open) = read_answer(&mut reader).map_err(NotAnswered::Unknown)?;
         if stays_open && reader.buffer().is_empty() {
             let stream = reader.into_inner().stream;
-            self.idle.lock().expect("no thread panics").push((number, stream));
+            self.idle.lock().expect("no thread panics").push((number, stream, Instant::now()));
         }
         Ok(answer)
     }
@@ -65,8 +68,9 @@ impl Members {
     /// Returns an open connection to a member. One that the member has closed meanwhile is dropped.
     fn idle_stream(&self, number: usize) -> Option<TcpStream> {
         let mut idle = self.idle.lock().expect("no thread panics");
-        while let Some(at) = idle.iter().rposition(|(it, _)| *it == number) {
-            let (_, stream) = idle.swap_remove(at);
+        idle.retain(|(_, _, since)| since.elapsed() < MAX_IDLE_TIME);
+        while let Some(at) = idle.iter().rposition(|(it, ..)| *it == number) {
+            let (_, stream, _) = idle.remove(at);
             let looked = stream.set_nonblocking(true).and_then(|()| stream.peek(&mut [0]));
             let is_open = matches!(looked, Err(error) if error.kind() == ErrorKind::WouldBlock);
             if is_open && stream.set_nonblocking(false).is_ok() {
@@ -82,7 +86,7 @@ impl Ask for Members {
         let mut may_be_second = false;
         for number in self.order() {
             match self.ask_one(number, path, body) {
-                Ok(answer) if answer.status < 500 || repeat == Repeat::IfUnsent => {
+                Ok(answer) if !should_ask_another(answer.status) || repeat == Repeat::IfUnsent => {
                     self.current.store(number, Ordering::Relaxed);
                     return Ok(Told { answer, may_be_second });
                 }
@@ -111,6 +115,11 @@ impl Ask for Members {
         self.current.fetch_add(1, Ordering::Relaxed); // and with another one first the next time
         Err(io::Error::new(ErrorKind::NotConnected, "no member answers"))
     }
+}
+
+/// Whether an answer says that this member cannot do anything now: 408, 429, and 500 or more.
+fn should_ask_another(status: u16) -> bool {
+    matches!(status, 408 | 429 | 500..)
 }
 
 fn connect(address: &str) -> io::Result<TcpStream> {
@@ -200,7 +209,11 @@ fn read_answer(reader: &mut BufReader<Timed>) -> io::Result<(Answer, bool)> {
     let mut body = Vec::new();
     match head.length {
         _ if head.is_chunked => {
-            Chunks::new(reader).take(MAX_ANSWER as u64).read_to_end(&mut body)?;
+            let mut chunks = Chunks::new(reader);
+            (&mut chunks).take(MAX_ANSWER as u64).read_to_end(&mut body)?;
+            if !chunks.decoder.is_done() {
+                return Err(ErrorKind::InvalidData.into()); // it is too large
+            }
         }
         Some(length) if length <= MAX_ANSWER => {
             body.resize(length, 0);

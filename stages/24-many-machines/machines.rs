@@ -95,6 +95,7 @@ impl Running {
         command.args(["--listen-client-urls", &clients, "--advertise-client-urls", &clients]);
         command.args(["--listen-peer-urls", &others, "--initial-advertise-peer-urls", &others]);
         command.args(["--initial-cluster", peers, "--logger", "zap", "--log-level", "error"]);
+        command.args(["--auto-compaction-mode", "periodic", "--auto-compaction-retention", "1h"]);
         self.start(&format!("etcd {number}"), command.stdout(Stdio::null()).stderr(Stdio::null()))
     }
 

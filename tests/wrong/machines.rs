@@ -128,7 +128,10 @@ impl Ask for Asking {
         }
         let repeat = if is("takes-the-first-answer") { Repeat::IfUnsent } else { repeat };
         loop {
-            let told = self.0.ask(path, &body, repeat);
+            let mut told = self.0.ask(path, &body, repeat);
+            if let Ok(told) = &mut told {
+                told.may_be_second &= !is("takes-unknown-for-unsent");
+            }
             if told.is_ok() || !is("waits-for-the-store") {
                 return told;
             }

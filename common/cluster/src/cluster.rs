@@ -87,7 +87,13 @@ impl Cluster {
         is_ours: impl FnOnce(Option<&Entry>) -> io::Result<Option<u64>>,
     ) -> io::Result<Outcome> {
         let body = wire::transaction(condition, changes);
-        let told = self.members.ask("/v3/kv/txn", &body, Repeat::Always).map_err(unreachable)?;
+        let told = self.members.ask("/v3/kv/txn", &body, Repeat::Always).map_err(|error| {
+            log_unreachable(&error);
+            match error {
+                NotAnswered::Unsent(_) => UNREACHABLE,
+                NotAnswered::Unknown(_) => UNKNOWN,
+            }
+        })?;
         match outcome(&told.answer)? {
             Outcome::Not(now) if told.may_be_second => match is_ours(now.as_ref())? {
                 Some(revision) => Ok(Outcome::Done(revision)),
@@ -117,10 +123,11 @@ impl Cluster {
             let (id, condition) = (before + 1, If { key: LAST_ID, revision });
             let (key, digits) = (wire::key(id), id.to_string());
             let changes = [Then::Put(LAST_ID, &digits), Then::Put(&key, text)];
-            let is_ours = |_: Option<&Entry>| match self.entry(&key)? {
-                Some(entry) if entry.value == text => Ok(Some(entry.revision)),
-                Some(_) => Ok(None), // somebody else has this id
-                None => Err(UNKNOWN.into()),
+            let is_ours = |_: Option<&Entry>| match self.entry(&key) {
+                Ok(Some(entry)) if entry.value == text => Ok(Some(entry.revision)),
+                // Somebody else has this id. If the record has been changed since, it may have been ours.
+                Ok(Some(entry)) if entry.created == entry.revision => Ok(None),
+                _ => Err(UNKNOWN.into()),
             };
             match self.try_once(&condition, &changes, is_ours)? {
                 Outcome::Done(revision) => {
@@ -146,7 +153,8 @@ impl Store for Cluster {
         match self.add_next(&text, &mut ids.last) {
             Ok((id, revision)) => Ok(Record { id, revision, data }),
             Err(error) => {
-                ids.failed = Some(Instant::now());
+                let is_down = Refused::inside(&error).is_some_and(|it| it.status == 503);
+                ids.failed = is_down.then(Instant::now);
                 Err(error)
             }
         }
@@ -191,10 +199,10 @@ impl Store for Cluster {
                     outcome.map(|revision| Record { id, revision, data })
                 }
                 Change::Delete => {
-                    // If it has gone, it does not matter by whom.
+                    // If it has gone, somebody else may have been it. If it is there, it has been changed instead.
                     let is_ours = |now: Option<&Entry>| match now {
-                        None => Ok(Some(current.revision)),
-                        Some(_) => Err(UNKNOWN.into()),
+                        None => Err(UNKNOWN.into()),
+                        Some(_) => Ok(None),
                     };
                     let outcome = self.try_once(&condition, &[Then::Delete(&key)], is_ours)?;
                     outcome.map(|_| current)
@@ -225,7 +233,10 @@ impl Outcome {
 
 /// Asks a member for something.
 pub(crate) fn find(members: &dyn Ask, question: &[u8]) -> io::Result<Found> {
-    let told = members.ask("/v3/kv/range", question, Repeat::Always).map_err(unreachable)?;
+    let told = members.ask("/v3/kv/range", question, Repeat::Always).map_err(|error| {
+        log_unreachable(&error);
+        UNREACHABLE
+    })?;
     match told.answer.status {
         200 => wire::found(&told.answer.body).ok_or_else(|| STRANGE.into()),
         _ => Err(STRANGE.into()),
@@ -235,9 +246,17 @@ pub(crate) fn find(members: &dyn Ask, question: &[u8]) -> io::Result<Found> {
 fn outcome(answer: &common::Answer) -> io::Result<Outcome> {
     match answer.status {
         200 => wire::outcome(&answer.body).ok_or_else(|| STRANGE.into()),
-        400 if answer.body.windows(9).any(|it| it == b"too large") => Err(TOO_LARGE.into()),
+        400 if has(&answer.body, b"too large") => Err(TOO_LARGE.into()),
+        _ if has(&answer.body, b"space exceeded") => Err(io::Error::new(
+            io::ErrorKind::StorageFull,
+            "the store is full: it has to be compacted and defragmented",
+        )),
         _ => Err(STRANGE.into()),
     }
+}
+
+fn has(body: &[u8], words: &[u8]) -> bool {
+    body.windows(words.len()).any(|it| it == words)
 }
 
 /// The number under a key, and that of the change that put it there; zeros if there is nothing.
@@ -253,12 +272,8 @@ fn record(entry: Entry) -> io::Result<Record> {
     Ok(Record { id: entry.id, revision: entry.revision, data: value["data"].take() })
 }
 
-fn unreachable(error: NotAnswered) -> io::Error {
+fn log_unreachable(error: &NotAnswered) {
     common::log(format_args!("the store cannot be reached: {error}"));
-    match error {
-        NotAnswered::Unsent(_) => UNREACHABLE.into(),
-        NotAnswered::Unknown(_) => UNKNOWN.into(),
-    }
 }
 
 const UNREACHABLE: Refused =

@@ -39,9 +39,9 @@ struct Watch {
 impl Watch {
     fn run(mut self) {
         while let Some(members) = self.members.upgrade() {
-            let watched = self.watch(&*members);
-            drop(members);
-            if watched.is_err() {
+            let before = self.next;
+            let _ = self.watch(&members); // and on with another one
+            if self.next == before {
                 thread::sleep(PAUSE);
             }
         }
@@ -62,25 +62,32 @@ impl Watch {
     ///
     /// # Errors
     ///
-    /// When no member answers.
-    fn watch(&mut self, members: &dyn Ask) -> io::Result<()> {
-        let next = self.first(members)?;
+    /// When no member answers, and when a stream breaks off.
+    fn watch(&mut self, members: &Arc<dyn Ask>) -> io::Result<()> {
+        let next = self.first(&**members)?;
+        // A member that is cut off from the others would let us watch, and hear of nothing. Whoever answers this has heard of
+        // all changes, and is asked next.
+        find(&**members, &wire::get(wire::LAST_ID))?;
         let stream = members.listen("/v3/watch", &wire::watch(next), PATIENCE)?;
         let mut lines = BufReader::new(stream);
         let mut line = Vec::new();
         loop {
             line.clear();
-            let read = io::Read::take(&mut lines, MAX_LINE).read_until(b'\n', &mut line);
-            if !line.ends_with(b"\n") {
-                return read.map(drop).or(Ok(())); // and on with the next member
-            }
+            io::Read::take(&mut lines, MAX_LINE).read_until(b'\n', &mut line)?;
             match wire::told(&line) {
                 Some(Told::Changes(changes)) => changes.into_iter().for_each(|it| self.tell(it)),
                 Some(Told::Forgotten) => {
                     self.next = None;
                     return Ok(());
                 }
+                None if line.len() as u64 == MAX_LINE => {
+                    self.next = None; // it would come again and again
+                    return Ok(());
+                }
                 None => return Ok(()),
+            }
+            if Arc::strong_count(members) == 1 {
+                return Ok(()); // nobody else has them any more
             }
         }
     }

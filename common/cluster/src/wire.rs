@@ -89,7 +89,10 @@ fn change(change: &Then) -> Value {
 /// Asks to be told of all changes of records from this number on.
 pub(crate) fn watch(revision: u64) -> Vec<u8> {
     let (first, end) = (encoded(RECORDS), encoded(END_OF_RECORDS));
-    let create = json!({ "key": first, "range_end": end, "start_revision": revision.to_string() });
+    let start = revision.to_string();
+    // Otherwise a thousand changes that were missed come as one line.
+    let create =
+        json!({ "key": first, "range_end": end, "start_revision": start, "fragment": true });
     json!({ "create_request": create }).to_string().into_bytes()
 }
 

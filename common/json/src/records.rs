@@ -63,7 +63,7 @@ pub trait Observer: Send + Sync {
     /// there may be changes up to this number that nobody knows of.
     fn begin(&self, revision: u64);
 
-    /// Called when a change has been kept, before its client hears of it.
+    /// Called when a change has been kept; before its client hears of it, unless the records are on another machine.
     fn kept(&self, event: Event);
 }
 

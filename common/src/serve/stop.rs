@@ -36,10 +36,16 @@ impl Draining {
     ) -> impl Fn() + Send + Sync + 'static {
         let (draining, stop) = (Arc::clone(&self.0), Arc::new(stop));
         let has_stopped = Arc::new(AtomicBool::new(false));
+        let is_second = AtomicBool::new(time.is_zero());
         move || {
             if draining.swap(true, Ordering::Relaxed) || time.is_zero() {
-                has_stopped.store(true, Ordering::Relaxed);
-                return stop();
+                // If the time was over just now, this signal is not one more.
+                let is_first = !has_stopped.swap(true, Ordering::Relaxed);
+                let is_urgent = is_second.swap(true, Ordering::Relaxed);
+                if is_first || is_urgent {
+                    stop();
+                }
+                return;
             }
             let (later, has_stopped) = (Arc::clone(&stop), Arc::clone(&has_stopped));
             let wait = move || {

@@ -97,7 +97,8 @@ impl Members {
         Members { clients: authorities.iter().map(client).collect(), current: AtomicUsize::new(0) }
     }
 
-    /// Asks one after another, each of them once, until one answers with less than 500.
+    /// Asks one after another, each of them once, until one answers with something else than that it cannot: 408, 429, or
+    /// 500 and more.
     ///
     /// # Errors
     ///
@@ -106,7 +107,9 @@ impl Members {
         let mut may_be_second = false;
         let told = self.each(|client| {
             match client.call(call) {
-                Ok(answer) if answer.status < 500 => return Some(Ok(answer)),
+                Ok(answer) if !matches!(answer.status, 408 | 429 | 500..) => {
+                    return Some(Ok(answer));
+                }
                 Ok(answer) if repeat == Repeat::IfUnsent => return Some(Ok(answer)),
                 Err(NotAnswered::Unknown(error)) if repeat == Repeat::IfUnsent => {
                     return Some(Err(NotAnswered::Unknown(error)));
