@@ -2,8 +2,9 @@
 
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
+use std::thread;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use common::{NotAnswered, Refused, Repeat};
 use json::{Change, Decide, Observer, Page, Problem, Record, Room, Store};
@@ -22,8 +23,12 @@ pub const MAX_ANSWER: usize = 64 * 1024 * 1024;
 /// The most bytes that a record may have. etcd takes requests of one and a half mebibytes.
 const MAX_VALUE: usize = 1_500_000;
 
-/// How often a change is tried that others are quicker with.
-const MAX_TRIES: usize = 100;
+/// How long it is tried to do what a client asks for, with as many questions as that takes. One that has begun may take the
+/// time of a member longer.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// How often it is looked whether an id may be taken.
+const LOOK: Duration = Duration::from_millis(1);
 
 /// Records in etcd. Each change is a transaction with a condition, so it can be tried again when nobody knows what has
 /// become of it, and nothing happens twice.
@@ -113,9 +118,28 @@ impl Cluster {
         }
     }
 
+    /// Waits until nobody else takes an id here.
+    fn ids(&self, since: Instant) -> io::Result<MutexGuard<'_, Ids>> {
+        loop {
+            match self.ids.try_lock() {
+                Ok(ids) => return Ok(ids),
+                Err(TryLockError::Poisoned(poisoned)) => return Ok(poisoned.into_inner()),
+                Err(TryLockError::WouldBlock) if since.elapsed() > PATIENCE => {
+                    return Err(BUSY.into());
+                }
+                Err(TryLockError::WouldBlock) => thread::sleep(LOOK),
+            }
+        }
+    }
+
     /// Adds a record with this value, under the next id.
-    fn add_next(&self, text: &str, last: &mut Option<(u64, u64)>) -> io::Result<(u64, u64)> {
-        for _ in 0..MAX_TRIES {
+    fn add_next(
+        &self,
+        text: &str,
+        last: &mut Option<(u64, u64)>,
+        since: Instant,
+    ) -> io::Result<(u64, u64)> {
+        while since.elapsed() < PATIENCE {
             let (before, revision) = match last.take() {
                 Some(known) => known,
                 None => number(self.entry(LAST_ID)?)?,
@@ -146,11 +170,11 @@ impl Store for Cluster {
         let value = self.value(&data)?;
         let text = value.to_string();
         let since = Instant::now();
-        let mut ids = self.ids.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut ids = self.ids(since)?;
         if ids.failed.is_some_and(|failed| failed > since) {
             return Err(UNREACHABLE.into()); // it has been tried while this one waited
         }
-        match self.add_next(&text, &mut ids.last) {
+        match self.add_next(&text, &mut ids.last, since) {
             Ok((id, revision)) => Ok(Record { id, revision, data }),
             Err(error) => {
                 let is_down = Refused::inside(&error).is_some_and(|it| it.status == 503);
@@ -166,8 +190,8 @@ impl Store for Cluster {
 
     fn page(&self, after: u64, room: Room) -> io::Result<Page> {
         let mut records: Vec<Record> = Vec::new();
-        let mut last = after;
-        loop {
+        let (mut last, since) = (after, Instant::now());
+        while since.elapsed() < PATIENCE {
             let found = self.find(&wire::after(last, BATCH))?;
             let (has_more, is_empty) = (found.has_more, found.entries.is_empty());
             for entry in found.entries {
@@ -180,12 +204,13 @@ impl Store for Cluster {
                 return Ok(Page { has_more: page.has_more || has_more && is_full, ..page });
             }
         }
+        Err(BUSY.into())
     }
 
     fn change(&self, id: u64, decide: &mut Decide) -> Result<Option<Record>, Problem> {
-        let key = wire::key(id);
+        let (key, since) = (wire::key(id), Instant::now());
         let mut now = self.entry(&key)?;
-        for _ in 0..MAX_TRIES {
+        while since.elapsed() < PATIENCE {
             let Some(current) = now.map(record).transpose()? else { return Ok(None) };
             let condition = If { key: &key, revision: current.revision };
             let outcome = match decide(&current)? {
@@ -284,7 +309,7 @@ const UNKNOWN: Refused = Refused {
     why: "the store does not answer; whether the change has been made is not known",
 };
 
-const BUSY: Refused = Refused { status: 503, why: "too many change this at the same time" };
+const BUSY: Refused = Refused { status: 503, why: "the store has too much to do; try again soon" };
 
 const STRANGE: Refused = Refused { status: 503, why: "the store gives an answer that is none" };
 

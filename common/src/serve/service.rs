@@ -520,8 +520,10 @@ impl Arrival<'_> {
         connection.restart();
         let mut filter = self.program.filter();
         let mut tcp = Tcp::prepared(&self.stream).through(borrowed(&mut filter));
-        if !self.open(&mut tcp, connection, &place) {
-            self.shared.helper.close_gently(Arc::clone(&self.stream), place);
+        if let Some(closing) = self.open(&mut tcp, connection, &place) {
+            if closing == Closing::Lingering {
+                self.shared.helper.close_gently(Arc::clone(&self.stream), place);
+            }
             return Ok(());
         }
         let mut transport = Lending::new(tcp, &self.stream, &self.shared.helper);
@@ -536,11 +538,11 @@ impl Arrival<'_> {
 }
 
 impl Arrival<'_> {
-    /// Lets the filter, if there is one, do what it needs before the conversation. Returns whether that can begin. If
-    /// not, the log has a line about it.
-    fn open(&self, tcp: &mut Tcp, connection: &mut Connection, place: &Place) -> bool {
+    /// Lets the filter, if there is one, do what it needs before the conversation. If that cannot begin, returns how the
+    /// connection should be closed.
+    fn open(&self, tcp: &mut Tcp, connection: &mut Connection, place: &Place) -> Option<Closing> {
         if !tcp.has_filter() {
-            return true;
+            return None;
         }
         place.mark_idle(); // it may be evicted in favour of a new client
         match tcp.open(self.shared.limits.head_timeout) {
@@ -548,14 +550,16 @@ impl Arrival<'_> {
             Err(error) => match Refused::inside(&error) {
                 Some(refused) => connection.refuse(refused),
                 // Who leaves before anything has been said is worth no line.
-                None if error.kind() == io::ErrorKind::UnexpectedEof => return false,
+                None if error.kind() == io::ErrorKind::UnexpectedEof => {
+                    return Some(Closing::Immediate);
+                }
                 None => {
                     self.shared.tell_of_failure(self.peer, &error);
-                    return false;
+                    return Some(Closing::Lingering);
                 }
             },
         }
-        true
+        None
     }
 }
 
