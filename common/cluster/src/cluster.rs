@@ -190,9 +190,10 @@ impl Store for Cluster {
 
     fn page(&self, after: u64, room: Room) -> io::Result<Page> {
         let mut records: Vec<Record> = Vec::new();
-        let (mut last, since) = (after, Instant::now());
+        let (mut last, mut revision, since) = (after, 0, Instant::now());
         while since.elapsed() < PATIENCE {
-            let found = self.find(&wire::after(last, BATCH))?;
+            let found = self.find(&wire::after(last, BATCH, revision))?;
+            revision = if revision == 0 { found.revision } else { revision }; // all of a page is of one moment
             let (has_more, is_empty) = (found.has_more, found.entries.is_empty());
             for entry in found.entries {
                 last = entry.id;

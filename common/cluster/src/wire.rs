@@ -58,10 +58,11 @@ pub(crate) fn get(key: &str) -> Vec<u8> {
     json!({ "key": encoded(key) }).to_string().into_bytes()
 }
 
-/// Asks for the records after this one, in their order.
-pub(crate) fn after(id: u64, limit: usize) -> Vec<u8> {
-    let (first, end) = (key(id.saturating_add(1)), encoded(END_OF_RECORDS));
-    let request = json!({ "key": encoded(&first), "range_end": end, "limit": limit.to_string() });
+/// Asks for the records after this one, in their order, as they were after the change with this number; 0 for now.
+pub(crate) fn after(id: u64, limit: usize, revision: u64) -> Vec<u8> {
+    let (first, end) = (encoded(&key(id.saturating_add(1))), encoded(END_OF_RECORDS));
+    let (limit, revision) = (limit.to_string(), revision.to_string());
+    let request = json!({ "key": first, "range_end": end, "limit": limit, "revision": revision });
     request.to_string().into_bytes()
 }
 
