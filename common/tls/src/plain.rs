@@ -51,3 +51,18 @@ pub fn is_name(host: &str) -> bool {
     let last = host.rsplit('.').next().unwrap_or_default();
     !last.eq_ignore_ascii_case("localhost") && host.parse::<IpAddr>().is_err()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn some_hosts_belong_to_nobody() {
+        for host in ["localhost", "LOCALHOST.", "x.localhost", "127.0.0.1", "127.0.0.1.", "::1"] {
+            assert!(!is_name(host), "{host}");
+        }
+        for host in ["example.org", "example.org.", "a", "localhost.example"] {
+            assert!(is_name(host), "{host}");
+        }
+    }
+}

@@ -276,3 +276,120 @@ impl Filter for Session {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::self_signed::self_signed;
+    use rustls::pki_types::pem::PemObject;
+    use rustls::pki_types::{CertificateDer, ServerName};
+    use rustls::{ClientConfig, ClientConnection, RootCertStore};
+
+    /// A socket in memory, into which signals may come.
+    #[derive(Default)]
+    struct Memory {
+        to_server: Vec<u8>,
+        to_client: Vec<u8>,
+        is_interrupted: bool,
+    }
+
+    impl Read for Memory {
+        fn read(&mut self, room: &mut [u8]) -> io::Result<usize> {
+            let count = room.len().min(self.to_server.len());
+            room[..count].copy_from_slice(&self.to_server[..count]);
+            self.to_server.drain(..count);
+            if count == 0 { Err(ErrorKind::WouldBlock.into()) } else { Ok(count) }
+        }
+    }
+
+    impl Write for Memory {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            if std::mem::take(&mut self.is_interrupted) {
+                return Err(ErrorKind::Interrupted.into());
+            }
+            self.to_client.extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// A session, and its client, who have agreed on keys.
+    fn agreed() -> (Box<dyn Filter>, ClientConnection, Memory) {
+        let folder = tempfile::tempdir().expect("a folder");
+        let pair = self_signed(folder.path()).expect("it can be written");
+        let mut roots = RootCertStore::empty();
+        roots.add(CertificateDer::from_pem_file(&pair.0).expect("PEM")).expect("a certificate");
+        let mut server = Tls::new(Certificates::load(&[pair]).expect("they match")).session();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let builder = ClientConfig::builder_with_provider(provider);
+        let builder = builder.with_safe_default_protocol_versions().expect("there are some");
+        let config = builder.with_root_certificates(roots).with_no_client_auth();
+        let name = ServerName::try_from("localhost").expect("a name");
+        let mut client = ClientConnection::new(Arc::new(config), name).expect("a client");
+        let mut wire = Memory::default();
+        loop {
+            while client.wants_write() {
+                client.write_tls(&mut wire.to_server).expect("in memory");
+            }
+            let is_open = server.open(&mut wire).unwrap_or(false);
+            receive(&mut client, &mut wire);
+            if is_open {
+                return (server, client, wire);
+            }
+        }
+    }
+
+    /// Lets a client take what has come. Returns what has been said to it.
+    fn receive(client: &mut ClientConnection, wire: &mut Memory) -> Vec<u8> {
+        let arrived = std::mem::take(&mut wire.to_client);
+        let mut said = Vec::new();
+        let mut arrived = &arrived[..];
+        while !arrived.is_empty() {
+            client.read_tls(&mut arrived).expect("in memory");
+            let state = client.process_new_packets().expect("sound records");
+            let mut more = vec![0; state.plaintext_bytes_to_read()];
+            client.reader().read_exact(&mut more).expect("it is there");
+            said.extend_from_slice(&more);
+        }
+        said
+    }
+
+    #[test]
+    fn a_signal_makes_nothing_come_twice() {
+        let (mut server, mut client, mut wire) = agreed();
+        let mut said = Vec::new();
+        for _ in 0..3 {
+            wire.is_interrupted = true;
+            let mut rest = &b"once"[..];
+            while !rest.is_empty() {
+                match server.send(&mut wire, rest) {
+                    Ok(count) => rest = &rest[count..],
+                    Err(error) => assert_eq!(error.kind(), ErrorKind::Interrupted),
+                }
+            }
+            while server.flush(&mut wire).is_err() {}
+            said.extend_from_slice(&receive(&mut client, &mut wire));
+        }
+        assert_eq!(said, b"onceonceonce");
+    }
+
+    #[test]
+    fn what_does_not_fit_is_taken_when_there_is_room_again() {
+        let (mut server, mut client, mut wire) = agreed();
+        client.writer().write_all(&[b'x'; 50_000]).expect("in memory");
+        while client.wants_write() {
+            client.write_tls(&mut wire.to_server).expect("in memory");
+        }
+        let (mut room, mut said) = ([0; 777], Vec::new());
+        while said.len() < 50_000 {
+            match server.receive(&mut wire, &mut room) {
+                Ok(count) => said.extend_from_slice(&room[..count]),
+                Err(error) => assert_eq!(error.kind(), ErrorKind::Interrupted),
+            }
+        }
+        assert!(said.iter().all(|byte| *byte == b'x') && said.len() == 50_000);
+    }
+}
