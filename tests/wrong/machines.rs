@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::io::{self, Read};
 use std::process::{self, ExitCode};
 use std::sync::{Arc, Mutex};
+use std::thread;
 use std::time::Duration;
 
 use cluster::{Ask, Cluster, MAX_ANSWER};
@@ -135,6 +136,7 @@ impl Ask for Asking {
             if told.is_ok() || !is("waits-for-the-store") {
                 return told;
             }
+            thread::sleep(Duration::from_millis(50));
         }
     }
 
