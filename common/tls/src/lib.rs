@@ -38,7 +38,7 @@ mod self_signed;
 mod session;
 
 pub use certificates::Certificates;
-pub use plain::{Plain, is_name, strict};
+pub use plain::{Plain, strict};
 pub use secure::{Redirecting, files, secure};
 pub use self_signed::self_signed;
 pub use session::Tls;

@@ -46,7 +46,7 @@ pub fn strict(request: &Request, response: Response, seconds: u32) -> Response {
 }
 
 /// Whether a host is a name that belongs to somebody.
-pub fn is_name(host: &str) -> bool {
+fn is_name(host: &str) -> bool {
     let host = host.trim_end_matches('.');
     let last = host.rsplit('.').next().unwrap_or_default();
     !last.eq_ignore_ascii_case("localhost") && host.parse::<IpAddr>().is_err()

@@ -170,6 +170,16 @@ pub fn begin_without_last_message(
     StreamOwned::new(session, socket)
 }
 
+/// Begins to watch; `None` if there is no place.
+pub fn watch(server: &Server, config: &Arc<ClientConfig>) -> Option<Stream> {
+    let mut stream = begin(server, "a.example", config);
+    let request = b"GET /events HTTP/1.1\r\nHost: a.example\r\n\r\n";
+    stream.write_all(request).expect("it reads");
+    let mut answer = [0; 12];
+    stream.read_exact(&mut answer).expect("it answers");
+    (answer == *b"HTTP/1.1 200").then_some(stream)
+}
+
 /// Asks for `/` of this host, and returns the status.
 pub fn ask(stream: &mut Stream, host: &str) -> u16 {
     let host = if host.contains("::") && !host.starts_with('[') {
