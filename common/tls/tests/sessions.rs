@@ -326,7 +326,8 @@ fn a_goodbye_after_the_last_answer_does_not_hurt() {
 #[test]
 fn an_unfinished_handshake_makes_room_for_others() {
     for with_threads in DRIVERS {
-        let limits = Limits { max_connections: 2, ..Limits::default() };
+        let head_timeout = Duration::from_secs(600); // so that they do not go by themselves
+        let limits = Limits { max_connections: 2, head_timeout, ..Limits::default() };
         let pair = Pair::for_names(&["a.example"]);
         let server = Server::start(&[&pair], limits, with_threads);
         let config = trusting(&pair);
